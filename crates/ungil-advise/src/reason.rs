@@ -18,6 +18,8 @@ const TIE_MARGIN: f64 = 0.10;
 /// With fewer rounds than this nothing is called a tie that is not proven to be one.
 const ROUNDS_FOR_A_TIE: usize = 5;
 
+/// Of more models than this in a tie only the simplest ones are named.
+const OTHERS_NAMED: usize = 4;
 /// Below this many CPU cores used by the serial run, the work mostly waits.
 const WAITING_CORES: f64 = 0.5;
 /// Up to this many CPU cores used by several workers count as taking turns on one.
@@ -191,10 +193,17 @@ impl Sentence<'_> {
             .filter(|at| **at != self.choice)
             .map(|at| self.evidence[*at].label.as_str())
             .collect();
-        match labels.split_last() {
-            Some((last, [])) => (*last).to_owned(),
-            Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
-            None => String::new(),
+        match labels[..] {
+            [] => String::new(),
+            [one] => one.to_owned(),
+            [.., last] if labels.len() <= OTHERS_NAMED => {
+                format!("{} and {last}", labels[..labels.len() - 1].join(", "))
+            }
+            _ => format!(
+                "{} and {} others",
+                labels[..OTHERS_NAMED - 1].join(", "),
+                labels.len() + 1 - OTHERS_NAMED
+            ),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::message::{Job, Setup};
 /// Warm-up runs of one setup at most; they are discarded for the times.
 pub const WARM_UPS: usize = 3;
 /// Fresh starts of one setup at most, for the verdict on a job that runs once.
-pub const FRESH_STARTS: usize = 5;
+pub const FRESH_STARTS: usize = 8;
 /// Workers that a sweep goes on to at most.
 pub const SWEEP_LIMIT: usize = 512;
 /// Workers for work that waits, if the user names no number.
@@ -44,6 +44,11 @@ impl Plan {
     /// How long the experiment may take.
     pub fn budget(&self) -> Duration {
         Duration::from_secs_f64(self.budget_s)
+    }
+
+    /// Whether several worker counts are compared with each other.
+    pub fn is_sweep(&self) -> bool {
+        self.workers.as_ref().is_some_and(|counts| counts.len() > 1)
     }
 
     /// Measured rounds of each setup at most.

@@ -66,7 +66,7 @@ impl Experiment<'_> {
 
     /// How a sentence calls a lane: in a sweep the number of workers belongs to it.
     fn phrase(&self, lane: &Lane) -> String {
-        let is_sweep = self.plan.workers.as_ref().is_some_and(|counts| counts.len() > 1);
+        let is_sweep = self.plan.is_sweep();
         match lane.setup.model {
             Model::Serial => "a serial loop".to_owned(),
             Model::ProcessesThreads if is_sweep => format!(
@@ -80,13 +80,16 @@ impl Experiment<'_> {
                 "threads (through asyncio)".to_owned()
             }
             Model::Asyncio => lane.label.clone(),
+            _ if is_sweep && lane.setup.workers == 1 => {
+                format!("one worker of {}", lane.label)
+            }
             _ if is_sweep => format!("{} {}", lane.setup.workers, lane.label),
             _ => lane.label.clone(),
         }
     }
 
     fn sweeps(&self) -> Vec<Sweep> {
-        if self.plan.workers.as_ref().is_none_or(|counts| counts.len() < 2) {
+        if !self.plan.is_sweep() {
             return Vec::new();
         }
         let mut sweeps: Vec<Sweep> = Vec::new();

@@ -14,6 +14,10 @@ use crate::plan::FRESH_STARTS;
 
 /// Share of the time left after the warm-ups that the measured rounds may take.
 const ROUNDS_SHARE: f64 = 0.6;
+/// Rounds that have to be affordable for everybody to take part in them.
+const ROUNDS_WORTHWHILE: u32 = 8;
+/// A lane this many times slower than the fastest in the warm-up is set aside where they are not.
+const FAR_SLOWER: f64 = 3.0;
 /// Error rate of the verdict on a job that runs once; it is looked at once.
 const ONCE_ALPHA: f64 = 0.05;
 /// Time beyond the budget for a run that had begun before it ended.
@@ -33,11 +37,11 @@ pub(super) struct Outcome {
 impl Experiment<'_> {
     /// Randomised blocks with planned looks; a setup that is slower for sure leaves.
     pub(super) fn run_rounds(&mut self, context: &mut Context) -> Outcome {
-        let mut active: Vec<usize> =
-            (0..self.lanes.len()).filter(|at| self.lanes[*at].is_usable()).collect();
         let looks = Looks::capped(self.plan.rounds_limit());
         let limit = self.plan.rounds_limit();
-        let rounds_deadline = Instant::now() + context.remaining().mul_f64(ROUNDS_SHARE);
+        let available = context.remaining().mul_f64(ROUNDS_SHARE);
+        let rounds_deadline = Instant::now() + available;
+        let mut active = self.worth_repeating(available);
         let mut next_look = looks.next_after(0);
         let mut verdict: Option<(Vec<usize>, Ranking, usize)> = None;
         let mut rounds = 0;
@@ -105,14 +109,38 @@ impl Experiment<'_> {
         Outcome { ended, repeated: advice, once: None }
     }
 
+    /// Who takes part in the rounds: everybody, if time allows.
+    ///
+    /// In a sweep a serial loop may take a hundred times as long as the best setup, and a few
+    /// rounds of it would leave no time to tell the good ones apart. Then those that were far
+    /// slower in the warm-up keep that one time.
+    fn worth_repeating(&mut self, available: Duration) -> Vec<usize> {
+        let mut usable: Vec<usize> =
+            (0..self.lanes.len()).filter(|at| self.lanes[*at].is_usable()).collect();
+        let expected_s = |at: &usize| self.lanes[*at].expected_s();
+        let round = Duration::from_secs_f64(usable.iter().map(expected_s).sum());
+        if round * ROUNDS_WORTHWHILE <= available {
+            return usable;
+        }
+        let mut times_s: Vec<f64> = usable.iter().map(expected_s).collect();
+        times_s.sort_by(f64::total_cmp);
+        // Two have to stay, or there is nothing to compare.
+        let limit_s = match times_s[..] {
+            [fastest, second, ..] => (fastest * FAR_SLOWER).max(second),
+            _ => return usable,
+        };
+        usable.retain(|at| self.lanes[*at].expected_s() <= limit_s);
+        usable
+    }
+
     fn run_one(&mut self, context: &mut Context, at: usize) {
         let lane = &mut self.lanes[at];
         let deadline = context.deadline + GRACE;
-        if let Err(failure) = lane.run_round(context, deadline) {
-            if failure.kind != FailureKind::Interrupted {
-                lane.failure = Some(failure);
-                lane.end_host();
-            }
+        if let Err(failure) = lane.run_round(context, deadline)
+            && failure.kind != FailureKind::Interrupted
+        {
+            lane.failure = Some(failure);
+            lane.end_host();
         }
     }
 

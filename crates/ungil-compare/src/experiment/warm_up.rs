@@ -13,7 +13,7 @@ use crate::plan;
 impl Experiment<'_> {
     /// Serial first, for the number of workers and the reference; then everybody else.
     pub(super) fn warm_up_all(&mut self, context: &mut Context, host: Host, ways: &[Way]) {
-        let is_sweep = self.plan.workers.as_ref().is_some_and(|counts| counts.len() > 1);
+        let is_sweep = self.plan.is_sweep();
         let per_way = self.plan.workers.as_ref().map_or(1, Vec::len).max(1);
         let mut left = 1 + (ways.len() - 1) * per_way;
         let mut serial = Lane::new(

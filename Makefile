@@ -1,0 +1,103 @@
+# Everything that is made lies in target/ and .venv/. `make help` lists what can be asked for.
+#
+# Nothing here needs more than a Rust toolchain, a C linker and CPython >= 3.11 with venv; what else
+# is used (maturin, pytest, ruff, mypy) is installed into virtual environments of the project's own.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Cargo uses every core by itself, and tests that measure time must not share the machine.
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+# The interpreter to use, a path or a command. Empty: what `python3` is, or the newest found; for
+# the tests: every one found.
+PYTHON ?=
+# Arguments of `ungil compare` and of the benchmark.
+ARGS ?=
+# What pytest runs, with any of its options.
+TESTS ?= tests
+
+venvs := target/venvs
+
+.PHONY: help run test test-rust test-python lint bench clean
+
+help:
+	@echo 'make run    build ungil, install it into .venv and run `ungil compare`'
+	@echo '            ARGS="tasks.py:resize --tasks 8"   arguments of `ungil compare`'
+	@echo '            PYTHON=/path/to/python3            the interpreter for .venv'
+	@echo 'make test   Rust tests, then Python tests with the wheel installed, on every CPython >= 3.11 found'
+	@echo '            PYTHON=python3.12                  on this one only'
+	@echo '            TESTS="tests/test_a.py -k word"    some of the Python tests'
+	@echo '            make test-rust, make test-python   one half'
+	@echo 'make lint   formatting, clippy, ruff and mypy'
+	@echo 'make bench  benches/false_winners.py in .venv; ARGS="..." are its arguments'
+	@echo 'make clean  remove everything that was made'
+
+run: install-run
+	@.venv/bin/ungil compare $(ARGS)
+
+bench: install-run
+	@.venv/bin/python benches/false_winners.py $(ARGS)
+
+test: test-rust test-python
+
+# The binding is an extension module: its own test binary could not link, for it has no interpreter.
+# It is tested from Python.
+test-rust:
+	@scripts/check-machine
+	cargo test --workspace --exclude ungil-python
+
+test-python:
+	@scripts/for-each-python '$(PYTHON)' '$(MAKE)' test-one
+
+lint:
+	@scripts/check-machine lint
+	@scripts/make-venv $(venvs)/lint '$(PYTHON)' lint
+	cargo fmt --all --check
+	@# pyo3 asks an interpreter; always the same one, or everything is checked again.
+	PYO3_PYTHON="$(CURDIR)/$(venvs)/lint/bin/python" cargo clippy --workspace --all-targets -- -D warnings
+	$(venvs)/lint/bin/ruff check .
+	$(venvs)/lint/bin/ruff format --check .
+	$(venvs)/lint/bin/mypy --strict
+
+clean:
+	rm -rf target .venv .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# From here on: how they are made.
+
+.PHONY: install-run install test-one always
+
+install-run:
+	@scripts/make-venv .venv '$(PYTHON)'
+	@$(MAKE) install VENV=.venv VERSION="$$(sed -n 3p .venv/.made)"
+
+# One interpreter's tests: VERSION and INTERPRETER are those of a line of scripts/find-pythons.
+test-one:
+	@scripts/make-venv $(venvs)/$(VERSION) "$$INTERPRETER" test
+	@$(MAKE) install VENV=$(venvs)/$(VERSION) VERSION=$(VERSION)
+	env -u PYTHONPATH -u PYTHONHOME $(venvs)/$(VERSION)/bin/pytest -q -W error $(TESTS)
+
+ifdef VERSION
+wheel := target/wheels/$(VERSION)
+# What is in the wheel. The list itself is compared too, so that a removed file is noticed.
+sources := $(shell find crates python Cargo.toml Cargo.lock pyproject.toml -type f \
+	! -path '*/__pycache__/*' ! -name '*.so' ! -name '.*' | LC_ALL=C sort)
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: $(wheel)/.built
+	@scripts/install-wheel $(VENV) $(wheel)
+	@touch $@
+
+$(wheel)/.built: $(sources) target/sources
+	@scripts/check-machine
+	@scripts/make-venv --any $(venvs)/build "$$(sed -n 2p $(VENV)/.made)" build
+	@scripts/build-wheel $(venvs)/build "$$(sed -n 2p $(VENV)/.made)" $(wheel)
+	@touch $@
+
+target/sources: always
+	@mkdir -p target
+	@printf '%s\n' $(sources) >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+endif
