@@ -1,0 +1,27 @@
+//! The binding: the only crate that knows Python.
+//!
+//! It brings Python to the traits of `ungil-compare` (a host's function, tasks and engines) and
+//! brings the command and the experiment to Python. One file a facade module; errors go through
+//! [`error`] alone, and everything that waits does so detached from the interpreter.
+
+mod command;
+mod compare;
+mod error;
+mod host;
+mod interrupt;
+mod ticker;
+
+use pyo3::prelude::*;
+
+/// The Rust core of ungil.
+#[pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use super::command::main;
+    #[pymodule_export]
+    use super::compare::compare;
+    #[pymodule_export]
+    use super::host::{die_with_parent, keep, note_stray, prepare_keeper, serve};
+    #[pymodule_export]
+    use super::ticker::{Ticker, monotonic_ns};
+}

@@ -1,0 +1,42 @@
+"""Threads, processes, both, or asyncio? ungil measures your function and says which, and why.
+
+>>> from ungil import compare                                              # doctest: +SKIP
+>>> print(compare(work, items))                                            # doctest: +SKIP
+
+The command ``ungil compare path.py:function --items 'range(64)'`` does the same from a terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if not sys.platform.startswith("linux"):
+    raise ImportError(f"ungil runs on Linux so far, and this is {sys.platform}.")
+
+if TYPE_CHECKING:
+    from ungil._compare import compare as compare
+    from ungil.report import Report as Report
+
+__version__ = "0.1.0"
+
+__all__ = ["Report", "__version__", "compare"]
+
+# Worker processes and subinterpreters import this package to find the functions they run. They
+# must not pay for the rest of it, and a subinterpreter could not even load the Rust core.
+_HOMES = {"compare": "ungil._compare", "Report": "ungil.report"}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ungil' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,178 @@
+"""What runs inside workers: importable functions and callables that pickle by reference.
+
+Worker processes, fresh interpreters and subinterpreters import this module, so it imports
+little and never the Rust core.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+Call = Callable[[Any], Any]
+"""A task's function: it takes the item and returns the result."""
+
+Record = tuple[Any, int, str, str, int, int]
+"""Result, process number, process name, thread name, start and finish in monotonic ns."""
+
+
+class SameCall:
+    """Calls a function with the same arguments whatever the item is."""
+
+    def __init__(
+        self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> None:
+        self.function = function
+        self.arguments = tuple(arguments)
+        self.keywords = dict(keywords)
+
+    def __call__(self, item: object) -> Any:
+        return self.function(*self.arguments, **self.keywords)
+
+
+class ItemFirst:
+    """Calls a function with the item, then the same further arguments."""
+
+    def __init__(
+        self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> None:
+        self.function = function
+        self.arguments = tuple(arguments)
+        self.keywords = dict(keywords)
+
+    def __call__(self, item: object) -> Any:
+        return self.function(item, *self.arguments, **self.keywords)
+
+
+class CoroutineCall:
+    """Runs a coroutine function to its end in an event loop that its thread keeps."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    def __call__(self, item: object) -> Any:
+        return _thread_runner().run(self.call(item))
+
+
+class Guarded:
+    """Ends a child process that a task forked and that comes back from it as if it were the task.
+
+    Without this, one ``os.fork()`` in a task would run every later task twice.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    def __call__(self, item: object) -> Any:
+        process = os.getpid()
+        try:
+            return self.call(item)
+        finally:
+            if os.getpid() != process:
+                core = sys.modules.get("ungil._core")
+                if core is not None:
+                    core.note_stray()
+                os._exit(0)
+
+
+class Logged:
+    """Writes down who ran a task when."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    def __call__(self, item: object) -> Record:
+        import threading
+
+        # Only a process that has the module can have another name than the main one.
+        multiprocessing = sys.modules.get("multiprocessing")
+        process = multiprocessing.current_process().name if multiprocessing else "MainProcess"
+        thread = threading.current_thread().name
+        start_ns = time.monotonic_ns()
+        result = self.call(item)
+        return result, os.getpid(), process, thread, start_ns, time.monotonic_ns()
+
+
+_thread_state: Any = None
+
+
+def _thread_runner() -> asyncio.Runner:
+    global _thread_state
+    import asyncio
+    import threading
+
+    if _thread_state is None:
+        _thread_state = threading.local()
+    runner: asyncio.Runner | None = getattr(_thread_state, "runner", None)
+    if runner is None:
+        runner = asyncio.Runner()
+        _thread_state.runner = runner
+    return runner
+
+
+_threads: dict[int, ThreadPoolExecutor] = {}
+
+
+def run_in_threads(call: Call, items: Sequence[Any], workers: int) -> list[Any]:
+    """Runs some tasks in threads of this worker process, which keeps them for the next tasks.
+
+    Args:
+        call: The task's function.
+        items: One item a task.
+        workers: Threads to use.
+
+    Returns:
+        The results, in the order of the items.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    executor = _threads.get(workers)
+    if executor is None:
+        executor = _threads[workers] = ThreadPoolExecutor(workers)
+    return list(executor.map(call, items))
+
+
+def set_search_path(path: Sequence[str]) -> None:
+    """Lets a worker find the modules that its caller finds."""
+    sys.path[:] = path
+
+
+def do_nothing(item: object = None) -> None:
+    """A task whose time is all overhead."""
+
+
+def hold(seconds: float) -> tuple[int, int, int]:
+    """Keeps its worker busy so that the next task needs another one.
+
+    Args:
+        seconds: How long.
+
+    Returns:
+        Process, thread, and the monotonic time in ns at which the worker began.
+    """
+    import threading
+
+    began_ns = time.monotonic_ns()
+    time.sleep(seconds)
+    return os.getpid(), threading.get_ident(), began_ns
+
+
+shared: dict[str, int] = {}
+"""The variable through which sharing is probed."""
+
+
+def write_shared(token: int) -> None:
+    """Changes the variable as a worker."""
+    shared["worker"] = token
+
+
+def read_shared(item: object = None) -> int | None:
+    """Reads, as a worker, what the caller changed."""
+    return shared.get("caller")

@@ -1,0 +1,599 @@
+"""The function under test, its tasks and their results, as a host holds them."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import importlib
+import inspect
+import itertools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ungil import _tasks, engines
+from ungil._failures import (
+    Failure,
+    describe_exception,
+    describe_value,
+    of_import,
+    of_run,
+    place,
+)
+from ungil._results import same
+
+if TYPE_CHECKING:
+    from ungil._core import Ticker
+
+_ITEMS_LIMIT = 10_000_000
+_THREAD_SETTINGS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+class Workload:
+    """What the Rust side of a host asks for, by these names."""
+
+    def __init__(self) -> None:
+        self.function: Any = _tasks.do_nothing
+        self.name = ""
+        self.call: _tasks.Call = _tasks.do_nothing
+        self.items: Sequence[Any] = []
+        self.results: list[Any] = []
+        self._reference: list[Any] = []
+        self._is_coroutine_function = False
+
+    def load(self, job: dict[str, Any], payload: bytes) -> dict[str, Any]:
+        """Imports the function and builds the items.
+
+        Args:
+            job: The job, with the fields of the Rust struct of that name.
+            payload: What of the job travels as bytes.
+
+        Returns:
+            The fields of the Rust struct ``Loaded``.
+
+        Raises:
+            Failure: The target, the items or the arguments are wrong.
+        """
+        warnings: list[str] = []
+        sent: dict[str, Any] = {}
+        namespace: dict[str, Any] = {}
+        if "payload" in job["target"]:
+            sent = _open_job(payload)
+            adopt_main(sent["main"], sent["function"])
+            self.function = sent["function"]
+        else:
+            module, self.function = load_target(job["target"]["named"], warnings)
+            namespace = vars(module)
+        self.name = _name_of(self.function)
+        if not callable(self.function):
+            named = job["target"].get("named", self.name)
+            raise Failure(
+                "target",
+                f"{named} is {describe_value(self.function)}, which cannot be called: name a "
+                "function",
+            )
+        self._check_function()
+        offers = _offers(["python", *job["engines"]])
+        arguments, keywords = self._arguments(job, sent, namespace)
+        self.items = self._items(job, sent, payload, namespace)
+        has_items = job["items"] != "none"
+        self._check_signature(has_items, arguments, keywords)
+        self.call = self._make_call(has_items, arguments, keywords)
+        self._is_coroutine_function = _is_coroutine_function(self.function)
+        return {
+            "function": self.name,
+            "tasks": len(self.items),
+            "is_coroutine_function": self._is_coroutine_function,
+            "memoised_by": _memoised_by(self.function),
+            "python": _describe_python(),
+            "offers": offers,
+            "warnings": warnings,
+        }
+
+    def _check_function(self) -> None:
+        if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
+            raise Failure(
+                "target",
+                f"{self.name}() is a generator function: calling it does no work yet. Name a "
+                "function that consumes it, for example one that returns list(...) of it",
+            )
+
+    def _arguments(
+        self, job: dict[str, Any], sent: dict[str, Any], namespace: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if sent:
+            return tuple(sent["arguments"]), dict(sent["keywords"])
+        arguments: Any = ()
+        keywords: Any = {}
+        if job["arguments"] is not None:
+            arguments = _evaluate(job["arguments"], "--args", namespace)
+            if not isinstance(arguments, (list, tuple)):
+                raise Failure(
+                    "items",
+                    f"--args must be a list or a tuple, such as '[3, \"text\"]', and is "
+                    f"{describe_value(arguments)}",
+                )
+        if job["keywords"] is not None:
+            keywords = _evaluate(job["keywords"], "--kwargs", namespace)
+            if not isinstance(keywords, dict) or not all(isinstance(key, str) for key in keywords):
+                raise Failure(
+                    "items",
+                    "--kwargs must be a dict with names as keys, such as '{\"size\": 3}', and is "
+                    f"{describe_value(keywords)}",
+                )
+        return tuple(arguments), dict(keywords)
+
+    def _items(
+        self,
+        job: dict[str, Any],
+        sent: dict[str, Any],
+        payload: bytes,
+        namespace: dict[str, Any],
+    ) -> list[Any]:
+        source, tasks = job["items"], job["tasks"]
+        if source == "none":
+            return [None] * (tasks or 1)
+        if source == "payload":
+            # Items that were built in another host are whole already.
+            items = sent["items"] if sent else _unpickle(payload, "the items")
+            if not sent:
+                return list(items)
+        elif "lines" in source:
+            items = [_line_value(line) for line in source["lines"]]
+        else:
+            items = _evaluate_items(source["expression"], namespace)
+        if not items:
+            raise Failure("items", "there are no items, so there is nothing to run")
+        if tasks is not None:
+            items = list(itertools.islice(itertools.cycle(items), tasks))
+        return list(items)
+
+    def _check_signature(
+        self, has_items: bool, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> None:
+        try:
+            signature = inspect.signature(self.function)
+        except (TypeError, ValueError):
+            # Some functions written in C do not tell; the first call will.
+            return
+        given = (self.items[0], *arguments) if has_items else arguments
+        try:
+            signature.bind(*given, **keywords)
+        except TypeError as error:
+            shown = ", ".join(
+                [
+                    *(describe_value(value, 30) for value in given),
+                    *(f"{name}={describe_value(value, 30)}" for name, value in keywords.items()),
+                ]
+            )
+            hint = ""
+            if not has_items and not arguments and not keywords:
+                hint = ". Give --items, one for each call, or --args with --tasks"
+            raise Failure(
+                "items",
+                f"{self.name}{signature} cannot be called as {self.name}({shown}): {error}{hint}",
+            ) from None
+
+    def _make_call(
+        self, has_items: bool, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> _tasks.Call:
+        if not has_items:
+            return _tasks.SameCall(self.function, arguments, keywords)
+        if arguments:
+            return _tasks.ItemFirst(self.function, arguments, keywords)
+        if keywords:
+            return functools.partial(self.function, **keywords)
+        # The plain function, so that nothing of ungil's is in its way.
+        plain: _tasks.Call = self.function
+        return plain
+
+    def open(self, engine: str, model: str, workers: int, threads_per_worker: int) -> Session:
+        """Makes a pool of an engine for the loaded job."""
+        setup = engines.Setup(model, workers, threads_per_worker, self._is_coroutine_function)
+        return Session(self, setup, engines.find(engine).open(setup))
+
+    def pickled_items(self) -> bytes | None:
+        """The items as bytes, ``None`` if they cannot be pickled."""
+        return _pickle(list(self.items))
+
+    def pickled_results(self) -> bytes | None:
+        """The results of the last run as bytes, ``None`` if they cannot be pickled."""
+        return _pickle(self.results)
+
+    def set_reference(self, payload: bytes) -> None:
+        """Sets what the results of the following runs are compared with."""
+        self._reference = _unpickle(payload, "the results of the serial run")
+
+    def agreement(self) -> dict[str, Any]:
+        """Compares the results of the last run with the reference."""
+        if len(self.results) != len(self._reference):
+            return _different(0, 1, len(self._reference), len(self.results), "results")
+        unclear = None
+        differing = []
+        pairs = zip(self._reference, self.results, strict=True)
+        for task, (expected, found) in enumerate(pairs):
+            answer = same(expected, found)
+            if answer is None and unclear is None:
+                unclear = type(found).__name__
+            elif answer is False:
+                differing.append(task)
+        if differing:
+            task = differing[0]
+            return _different(task, len(differing), self._reference[task], self.results[task], None)
+        if unclear is not None:
+            reason = f"equality has no meaning for what {self.name}() returns ({unclear})"
+            return {"state": "cannot_tell", "reason": reason}
+        return {"state": "equal"}
+
+    def serialisation_samples(self) -> list[tuple[Any, Any]]:
+        """Items and results of up to 100 tasks, spread over all of them."""
+        step = max(1, len(self.items) // 100)
+        return list(zip(self.items[::step], self.results[::step], strict=False))
+
+
+class Session:
+    """An open pool that runs the loaded job."""
+
+    def __init__(self, workload: Workload, setup: engines.Setup, pool: engines.Pool) -> None:
+        self._workload = workload
+        self._pool = pool
+        self._pickles = setup.model in {"processes", "processes_threads", "interpreters"}
+
+    def start(self, now_ns: Callable[[], int]) -> tuple[int, list[tuple[int, int, int]]]:
+        """See [`Pool.start`][ungil.engines.Pool.start]."""
+        return self._pool.start(now_ns)
+
+    def run(self) -> None:
+        """Runs all tasks once and keeps their results."""
+        self._workload.results = []
+        self._workload.results = self._tell(self._pool.run)
+
+    def run_ticking(self, ticker: Ticker) -> None:
+        """Runs all tasks once while the calling thread ticks, and keeps their results."""
+        self._workload.results = []
+        self._workload.results = self._tell(self._pool.run_ticking, ticker)
+
+    def run_logged(self) -> list[tuple[int, int, str, str, int, int]]:
+        """Runs all tasks once, keeps their results, and returns who ran which."""
+        records = self._tell(self._pool.run_logged)
+        self._workload.results = [record[0] for record in records]
+        return [(task, *record[1:]) for task, record in enumerate(records)]
+
+    def _tell(self, run: Callable[..., list[Any]], *arguments: Any) -> list[Any]:
+        workload = self._workload
+        try:
+            return run(workload.call, workload.items, *arguments)
+        except BaseException as error:
+            failure = of_run(error, workload.name, self._pickles, workload.call, workload.items)
+            raise failure from None
+
+    def probe_sharing(self) -> tuple[bool, bool]:
+        """See [`Pool.probe_sharing`][ungil.engines.Pool.probe_sharing]."""
+        return self._pool.probe_sharing()
+
+    def close(self) -> None:
+        """Ends the workers and waits for them."""
+        self._pool.close()
+
+
+def load_target(target: str, warnings: list[str]) -> tuple[ModuleType, Any]:
+    """Finds ``path.py:function`` or ``package.module:function``.
+
+    Args:
+        target: The function, as the user named it.
+        warnings: Gets what the user should know besides.
+
+    Returns:
+        The module and the object of that name.
+
+    Raises:
+        Failure: There is no such file, module or name, or importing it fails.
+    """
+    where, separator, name = target.rpartition(":")
+    if not separator or not where or not name:
+        example = target if target.endswith(".py") else "tasks.py"
+        raise Failure(
+            "target",
+            f"{target!r} names no function: write path.py:function or package.module:function, "
+            f"for example {example.strip(':')}:work",
+        )
+    is_path = where.endswith(".py") or os.sep in where or os.path.exists(where)
+    module = _import_path(where, warnings) if is_path else _import_module(where)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise _missing_name(where, found, part)
+        found = getattr(found, part)
+    return module, found
+
+
+def _missing_name(where: str, holder: Any, name: str) -> Failure:
+    callables = [
+        key for key, value in vars(holder).items() if callable(value) and not key.startswith("_")
+    ]
+    close = difflib.get_close_matches(name, callables, 1)
+    own = (
+        [
+            key
+            for key in callables
+            if getattr(vars(holder)[key], "__module__", None) == holder.__name__
+        ]
+        if isinstance(holder, ModuleType)
+        else callables
+    )
+    if close:
+        hint = f": did you mean {close[0]}?"
+    elif own:
+        hint = f"; it has {', '.join(own[:8])}"
+    else:
+        hint = "; it defines no function"
+    return Failure("target", f"{where} has no {name}{hint}")
+
+
+def _import_path(path: str, warnings: list[str]) -> ModuleType:
+    file = os.path.abspath(path)
+    stem, suffix = os.path.splitext(os.path.basename(file))
+    if os.path.isdir(file):
+        raise Failure(
+            "target", f"{path} is a folder: name a file in it, or import it as package.module"
+        )
+    if not os.path.isfile(file):
+        raise Failure("target", f"there is no file {path} (looked for {file})")
+    if suffix != ".py":
+        raise Failure("target", f"{path} is not a Python file: its name must end in .py")
+    folder = os.path.dirname(file)
+    if stem in sys.stdlib_module_names or stem in sys.modules:
+        owner = (
+            "the standard library" if stem in sys.stdlib_module_names else "an installed package"
+        )
+        raise Failure(
+            "target",
+            f"{path} has the same name as the module {stem!r} of {owner}, and would be imported "
+            f"in its place by the executors: rename it, for example to my_{stem}.py",
+        )
+    if "." in stem:
+        raise Failure(
+            "target",
+            f"{path} cannot be imported, because its name has a dot in the middle: rename it, "
+            f"for example to {stem.replace('.', '_')}.py",
+        )
+    hiding = sorted(
+        name
+        for entry in os.listdir(folder)
+        for name in [entry.removesuffix(".py")]
+        if name in sys.stdlib_module_names and (entry.endswith(".py"))
+    )
+    if hiding:
+        warnings.append(
+            f"the folder of {path} has {', '.join(name + '.py' for name in hiding)}, which hides "
+            "the standard library's module of that name from whatever starts there: rename it."
+        )
+    sys.path.insert(0, folder)
+    sys.argv[:] = [file]
+    try:
+        return importlib.import_module(stem)
+    except BaseException as error:
+        raise of_import(error, path) from None
+
+
+def _import_module(name: str) -> ModuleType:
+    sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            raise Failure(
+                "target",
+                f"there is no module {error.name} in the current folder or among the installed "
+                "packages; a file is named with its .py, as in tasks.py:work",
+            ) from None
+        raise of_import(error, name) from None
+    except BaseException as error:
+        raise of_import(error, name) from None
+
+
+def adopt_main(main: dict[str, Any], function: Any) -> None:
+    """Lets functions and classes of the caller's ``__main__`` be found by name here as well.
+
+    Pickle looks them up as attributes of ``__main__``, and a process that starts afresh imports
+    the caller's script for them, just as in the caller's own program.
+
+    Args:
+        main: ``file`` of the caller's ``__main__``.
+        function: The function under test.
+    """
+    module = sys.modules["__main__"]
+    inner = inspect.unwrap(function) if callable(function) else function
+    if getattr(inner, "__module__", None) == "__main__":
+        for name, value in getattr(inner, "__globals__", {}).items():
+            if not name.startswith("__"):
+                setattr(module, name, value)
+        qualified = getattr(inner, "__qualname__", "<")
+        if qualified.isidentifier():
+            setattr(module, qualified, function)
+    if main["file"] is not None:
+        module.__file__ = main["file"]
+
+
+def _offers(names: Sequence[str]) -> list[dict[str, Any]]:
+    offers = []
+    for name in dict.fromkeys(names):
+        try:
+            models = engines.find(name).models()
+        except LookupError as error:
+            raise Failure("unavailable", str(error)) from None
+        offers.append({"engine": name, "models": models})
+    return offers
+
+
+def _name_of(function: Any) -> str:
+    if isinstance(function, functools.partial):
+        return _name_of(function.func)
+    return str(getattr(function, "__qualname__", None) or type(function).__name__)
+
+
+def _is_coroutine_function(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - asks for the method, not whether it is one
+    )
+
+
+def _memoised_by(function: Any) -> str | None:
+    while function is not None:
+        if hasattr(function, "cache_info") and hasattr(function, "cache_clear"):
+            return "functools.lru_cache"
+        if hasattr(function, "cache") and hasattr(function, "cache_key"):
+            return "cachetools"
+        function = getattr(function, "__wrapped__", None)
+    return None
+
+
+def _evaluate(text: str, option: str, namespace: dict[str, Any]) -> Any:
+    try:
+        # The user's own text in the user's own program: as safe as the function itself.
+        return eval(compile(text, f"<{option}>", "eval"), dict(namespace))
+    except SyntaxError as error:
+        raise Failure("items", f"{option} {text!r} is no Python expression: {error.msg}") from None
+    except BaseException as error:
+        hint = ""
+        if isinstance(error, NameError) and error.name in {"true", "false", "null"}:
+            hint = " (Python writes True, False and None)"
+        elif isinstance(error, NameError):
+            hint = " (names are looked up in the function's module)"
+        where = f" at {place(error)}" if place(error) and not place(error).startswith("<") else ""
+        raise Failure(
+            "items", f"{option} {text!r} failed: {describe_exception(error)}{hint}{where}"
+        ) from None
+
+
+def _evaluate_items(text: str, namespace: dict[str, Any]) -> list[Any]:
+    if os.path.isfile(text):
+        try:
+            with open(text, encoding="utf-8") as file:
+                lines = file.read().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Failure(
+                "items", f"--items {text} cannot be read as text: {describe_exception(error)}"
+            ) from None
+        return [_line_value(line) for line in lines if line.strip()]
+    try:
+        value = _evaluate(text, "--items", namespace)
+    except Failure as failure:
+        if _looks_like_a_file(text):
+            raise Failure(
+                "items", f"--items {text}: there is no such file, and it is no Python expression"
+            ) from None
+        raise failure from None
+    if isinstance(value, (str, bytes)):
+        raise Failure(
+            "items",
+            f"--items gave the text {describe_value(value)}, which would run one task a "
+            f"character: write [{describe_value(value)}] for one task",
+        )
+    try:
+        items = list(itertools.islice(value, _ITEMS_LIMIT + 1))
+    except BaseException as error:
+        if isinstance(error, TypeError) and not hasattr(value, "__iter__"):
+            hint = f": for {value} tasks write range({value})" if isinstance(value, int) else ""
+            raise Failure(
+                "items", f"--items gave {describe_value(value)}, which is not iterable{hint}"
+            ) from None
+        raise Failure(
+            "items", f"--items {text!r} failed while iterating: {describe_exception(error)}"
+        ) from None
+    if len(items) > _ITEMS_LIMIT:
+        raise Failure("items", f"--items gave more than {_ITEMS_LIMIT:,} items: give fewer")
+    return items
+
+
+def _looks_like_a_file(text: str) -> bool:
+    return os.sep in text or (" " not in text and "(" not in text and "." in text)
+
+
+def _line_value(line: str) -> Any:
+    """A Python literal, or failing that the text itself."""
+    try:
+        return ast.literal_eval(line.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return line
+
+
+def _different(
+    task: int, tasks: int, expected: Any, found: Any, what: str | None
+) -> dict[str, Any]:
+    suffix = f" {what}" if what else ""
+    return {
+        "state": "different",
+        "task": task,
+        "tasks": tasks,
+        "expected": describe_value(expected) + suffix,
+        "found": describe_value(found) + suffix,
+    }
+
+
+def _pickle(value: Any) -> bytes | None:
+    import pickle
+
+    def by_value(value: Any, protocol: int) -> bytes:
+        # Slower and larger to import, so only for what plain pickle cannot do.
+        import cloudpickle
+
+        return bytes(cloudpickle.dumps(value, protocol))
+
+    for dumps in (pickle.dumps, by_value):
+        try:
+            return dumps(value, pickle.HIGHEST_PROTOCOL)
+        except Exception:
+            continue
+    return None
+
+
+def _open_job(payload: bytes) -> dict[str, Any]:
+    """Unpickles a job that the caller sent; its search path is needed before anything else."""
+    start = 8 + int.from_bytes(payload[:8], "little")
+    sys.path[:] = _unpickle(payload[8:start], "the search path")
+    job: dict[str, Any] = _unpickle(payload[start:], "the function")
+    return job
+
+
+def _unpickle(payload: bytes, what: str) -> Any:
+    import pickle
+
+    try:
+        return pickle.loads(payload)
+    except BaseException as error:
+        raise Failure(
+            "unpicklable",
+            f"{what} cannot be rebuilt in another process: {describe_exception(error)}",
+        ) from None
+
+
+def _describe_python() -> dict[str, Any]:
+    import platform
+
+    return {
+        "version": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "build": " ".join(sys.version.split()),
+        "gil_enabled": getattr(sys, "_is_gil_enabled", lambda: True)(),
+        "start_method": _start_method(),
+        "native_thread_settings": [
+            f"{name}={os.environ[name]}" for name in _THREAD_SETTINGS if name in os.environ
+        ],
+    }
+
+
+def _start_method() -> str:
+    # Importing multiprocessing only to ask would take its import out of the measured cold start.
+    multiprocessing = sys.modules.get("multiprocessing")
+    chosen = multiprocessing.get_start_method(allow_none=True) if multiprocessing else None
+    return chosen or ("forkserver" if sys.version_info >= (3, 14) else "fork")
