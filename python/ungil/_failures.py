@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 
@@ -27,17 +24,32 @@ class Failure(Exception):
         self.detail = detail
 
 
+_OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_STDLIB = os.path.dirname(os.__file__) + os.sep
 _MACHINERY = (
-    str(Path(__file__).parent) + os.sep,
-    str(Path(os.__file__).parent / "concurrent") + os.sep,
-    str(Path(os.__file__).parent / "multiprocessing") + os.sep,
-    str(Path(os.__file__).parent / "asyncio") + os.sep,
-    str(Path(os.__file__).parent / "threading.py"),
-    str(Path(os.__file__).parent / "importlib") + os.sep,
+    _OWN,
+    *(
+        _STDLIB + name + os.sep
+        for name in ("concurrent", "multiprocessing", "asyncio", "importlib")
+    ),
+    _STDLIB + "threading.py",
     "<frozen importlib",
     "<string>",
 )
-_FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in ', re.MULTILINE)
+"""Files whose frames are the machinery around the user's code. The two classic tasks, which are
+ungil's own, count as the user's."""
+
+
+def _is_users(file: str) -> bool:
+    return not file.startswith(_MACHINERY) or file == _OWN + "classic.py"
+
+
+def _remote_frame(line: str) -> tuple[str, int] | None:
+    """File and line of a frame, if that is what a line of a traceback's text names."""
+    import re
+
+    match = re.match(r'\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in ', line)
+    return (match["file"], int(match["line"])) if match else None
 
 
 def shorten(text: str, limit: int = 200) -> str:
@@ -68,18 +80,16 @@ def describe_exception(error: BaseException) -> str:
 
 def place(error: BaseException) -> str:
     """Where the user's code raised, as ``tasks.py:12``; empty if that is not known."""
+    import traceback
+
     frames = [
-        (frame.filename, frame.lineno)
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_MACHINERY)
+        (frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)
     ]
+    frames = [frame for frame in frames if _is_users(frame[0])]
     if not frames and error.__cause__ is not None:
         # What a worker process raised travels as the text of its traceback.
-        frames = [
-            (match["file"], int(match["line"]))
-            for match in _FRAME.finditer(str(error.__cause__))
-            if not match["file"].startswith(_MACHINERY)
-        ]
+        named = map(_remote_frame, str(error.__cause__).splitlines())
+        frames = [frame for frame in named if frame is not None and _is_users(frame[0])]
     if not frames:
         return ""
     file, line = frames[-1]
@@ -88,15 +98,31 @@ def place(error: BaseException) -> str:
 
 def user_traceback(error: BaseException) -> str:
     """The traceback without the frames of executors and of ungil."""
-    if error.__cause__ is not None and type(error.__cause__).__name__ == "_RemoteTraceback":
-        return str(error.__cause__).strip().strip('"').strip()
+    if type(error.__cause__).__name__ in {"_RemoteTraceback", "RemoteTraceback"}:
+        return _without_machinery(str(error.__cause__).strip().strip('"').strip())
+    import traceback
+
     frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_MACHINERY)
+        frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)
     ]
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
     return "".join([*lines, *traceback.format_exception_only(error)]).strip()
+
+
+def _without_machinery(text: str) -> str:
+    """The text of a traceback without the frames of executors and of ungil."""
+    kept = []
+    is_kept = True
+    for line in text.splitlines():
+        frame = _remote_frame(line)
+        if frame is not None:
+            is_kept = _is_users(frame[0])
+        elif not line.startswith("    "):
+            # Neither a frame nor the source line below one.
+            is_kept = True
+        if is_kept:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def of_import(error: BaseException, what: str) -> Failure:
@@ -161,6 +187,15 @@ def of_run(
             "what it needs as an item or an argument",
             detail,
         )
+    if _is_broken_pool(error) and error.__cause__ is not None:
+        # The worker lives; the caller could not unpickle what it sent.
+        reason = str(error.__cause__).strip().strip('"').strip().rpartition("\n")[2]
+        return Failure(
+            "unpicklable",
+            f"what {function}() returned or raised cannot be rebuilt from its pickle ({reason}): "
+            "return something plain, and give exceptions of your own the arguments that their "
+            "__init__ takes, with super().__init__(...)",
+        )
     if _is_broken_pool(error):
         return Failure(
             "died",
@@ -171,9 +206,34 @@ def of_run(
     return Failure("raised", f"{function}() raised {describe_exception(error)}{where}", detail)
 
 
+def of_start(error: BaseException, model: str, workers: int, hint: str) -> Failure:
+    """An exception while the workers of a model started.
+
+    Args:
+        error: The exception.
+        model: The model.
+        workers: How many workers it was to have.
+        hint: What is known to keep executors from starting here; may be empty.
+    """
+    if isinstance(error, Failure):
+        return error
+    if not hint and (isinstance(error, OSError) or "can't start new thread" in str(error)):
+        hint = "give fewer --workers, or raise the limit that the system sets"
+    advice = f": {hint}" if hint else ""
+    return Failure(
+        "unavailable",
+        f"{workers} worker{'' if workers == 1 else 's'} of {model.replace('_', '-')} could not be "
+        f"started ({describe_exception(error)}){advice}",
+        user_traceback(error),
+    )
+
+
 def _is_broken_pool(error: BaseException) -> bool:
     module = sys.modules.get("concurrent.futures")
     return module is not None and isinstance(error, module.BrokenExecutor)
+
+
+_ABOUT_PICKLING = ("pickle", "Can't get local object", "Can't get attribute", "Can't get object")
 
 
 def find_unpicklable(
@@ -188,7 +248,7 @@ def find_unpicklable(
         or name in {"MaybeEncodingError", "NotShareableError"}
         or (
             isinstance(error, (TypeError, AttributeError))
-            and re.search(r"pickle|Can't get (local )?(object|attribute)", str(error)) is not None
+            and any(words in str(error) for words in _ABOUT_PICKLING)
         )
     )
     if not is_about_pickling:

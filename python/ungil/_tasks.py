@@ -9,18 +9,21 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+
+# Type checkers take this name for true; importing typing would slow every worker's start.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from concurrent.futures import ThreadPoolExecutor
+    from typing import Any
 
-Call = Callable[[Any], Any]
-"""A task's function: it takes the item and returns the result."""
+    Call = Callable[[Any], Any]
+    """A task's function: it takes the item and returns the result."""
 
-Record = tuple[Any, int, str, str, int, int]
-"""Result, process number, process name, thread name, start and finish in monotonic ns."""
+    Record = tuple[Any, int, str, str, int, int]
+    """Result, process number, process name, thread name, start and finish in monotonic ns."""
 
 
 class SameCall:
@@ -120,23 +123,51 @@ def _thread_runner() -> asyncio.Runner:
 _threads: dict[int, ThreadPoolExecutor] = {}
 
 
-def run_in_threads(call: Call, items: Sequence[Any], workers: int) -> list[Any]:
+def run_in_threads(call: Call, items: Sequence[Any], first: int, workers: int) -> list[Any]:
     """Runs some tasks in threads of this worker process, which keeps them for the next tasks.
 
     Args:
         call: The task's function.
         items: One item a task.
+        first: Position of the first of these tasks among all.
         workers: Threads to use.
 
     Returns:
-        The results, in the order of the items.
+        The results, in the order of the items. An exception says which task it comes from, as
+        ``ungil_task``.
     """
     from concurrent.futures import ThreadPoolExecutor
 
     executor = _threads.get(workers)
     if executor is None:
         executor = _threads[workers] = ThreadPoolExecutor(workers)
-    return list(executor.map(call, items))
+    return gather(executor.map(call, items), first)
+
+
+def gather(results: Iterable[Any], first: int = 0) -> list[Any]:
+    """Collects results; an exception says which task it comes from, as ``ungil_task``.
+
+    Args:
+        results: The results, in the order of the tasks.
+        first: Position of the first of these tasks among all.
+    """
+    collected: list[Any] = []
+    try:
+        for result in results:
+            collected.append(result)
+    except BaseException as error:
+        note_task(error, first + len(collected))
+        raise
+    return collected
+
+
+def note_task(error: BaseException, task: int) -> None:
+    """Leaves the position of the task that failed on its exception."""
+    # Exceptions with __slots__ take no attribute; the message then names no task.
+    try:
+        error.ungil_task = task  # type: ignore[attr-defined]
+    except (AttributeError, TypeError):
+        return
 
 
 def set_search_path(path: Sequence[str]) -> None:

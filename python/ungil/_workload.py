@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import difflib
 import functools
 import importlib
 import inspect
@@ -21,6 +19,7 @@ from ungil._failures import (
     describe_value,
     of_import,
     of_run,
+    of_start,
     place,
 )
 from ungil._results import same
@@ -49,6 +48,7 @@ class Workload:
         self.results: list[Any] = []
         self._reference: list[Any] = []
         self._is_coroutine_function = False
+        self._hiding: list[str] = []
 
     def load(self, job: dict[str, Any], payload: bytes) -> dict[str, Any]:
         """Imports the function and builds the items.
@@ -72,6 +72,7 @@ class Workload:
             self.function = sent["function"]
         else:
             module, self.function = load_target(job["target"]["named"], warnings)
+            self._hiding = list(warnings)
             namespace = vars(module)
         self.name = _name_of(self.function)
         if not callable(self.function):
@@ -199,7 +200,15 @@ class Workload:
     def open(self, engine: str, model: str, workers: int, threads_per_worker: int) -> Session:
         """Makes a pool of an engine for the loaded job."""
         setup = engines.Setup(model, workers, threads_per_worker, self._is_coroutine_function)
-        return Session(self, setup, engines.find(engine).open(setup))
+        try:
+            pool = engines.find(engine).open(setup)
+        except Exception as error:
+            raise self.start_failure(error, setup) from None
+        return Session(self, setup, pool)
+
+    def start_failure(self, error: Exception, setup: engines.Setup) -> Failure:
+        """Says why the workers of a setup could not be started."""
+        return of_start(error, setup.model, setup.workers, " ".join(self._hiding))
 
     def pickled_items(self) -> bytes | None:
         """The items as bytes, ``None`` if they cannot be pickled."""
@@ -245,12 +254,16 @@ class Session:
 
     def __init__(self, workload: Workload, setup: engines.Setup, pool: engines.Pool) -> None:
         self._workload = workload
+        self._setup = setup
         self._pool = pool
         self._pickles = setup.model in {"processes", "processes_threads", "interpreters"}
 
     def start(self, now_ns: Callable[[], int]) -> tuple[int, list[tuple[int, int, int]]]:
         """See [`Pool.start`][ungil.engines.Pool.start]."""
-        return self._pool.start(now_ns)
+        try:
+            return self._pool.start(now_ns)
+        except Exception as error:
+            raise self._workload.start_failure(error, self._setup) from None
 
     def run(self) -> None:
         """Runs all tasks once and keeps their results."""
@@ -320,6 +333,8 @@ def _missing_name(where: str, holder: Any, name: str) -> Failure:
     callables = [
         key for key, value in vars(holder).items() if callable(value) and not key.startswith("_")
     ]
+    import difflib
+
     close = difflib.get_close_matches(name, callables, 1)
     own = (
         [
@@ -488,7 +503,9 @@ def _evaluate_items(text: str, namespace: dict[str, Any]) -> list[Any]:
     try:
         value = _evaluate(text, "--items", namespace)
     except Failure as failure:
-        if _looks_like_a_file(text):
+        # An expression that runs and fails is one, whatever it looks like.
+        is_no_expression = isinstance(failure.__context__, (SyntaxError, NameError))
+        if is_no_expression and _looks_like_a_file(text):
             raise Failure(
                 "items", f"--items {text}: there is no such file, and it is no Python expression"
             ) from None
@@ -521,6 +538,8 @@ def _looks_like_a_file(text: str) -> bool:
 
 def _line_value(line: str) -> Any:
     """A Python literal, or failing that the text itself."""
+    import ast
+
     try:
         return ast.literal_eval(line.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):

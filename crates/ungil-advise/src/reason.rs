@@ -167,7 +167,7 @@ impl Sentence<'_> {
             Certainty::Alone => format!("{lead}: {choice}; no other model finished."),
             Certainty::Undecided => format!(
                 "{lead}: not decided after {rounds} round{}; {choice} came out fastest{}, but {} \
-                 may be as fast. A larger budget or fewer items would tell.",
+                 may be as fast. More rounds would tell: a larger budget or fewer items.",
                 if rounds == 1 { "" } else { "s" },
                 self.by_how_much(),
                 self.others_in_tie()

@@ -9,8 +9,7 @@ each lives in a module of its own, which is imported only in the hosts that meas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,7 +19,7 @@ from ungil import _tasks
 if TYPE_CHECKING:
     from ungil._core import Ticker
 
-__all__ = ["ENGINES", "Engine", "Handle", "Pool", "Setup", "find", "gather"]
+__all__ = ["ENGINES", "Engine", "Handle", "Pool", "Setup", "find"]
 
 ENGINES = {
     "python": "ungil.engines.python",
@@ -97,28 +96,6 @@ def find(name: str) -> Engine:
     return engine
 
 
-def gather(results: Iterable[Any]) -> list[Any]:
-    """Collects results; an exception says how many came before it.
-
-    The number is left on the exception as ``ungil_task``.
-    """
-    collected: list[Any] = []
-    try:
-        for result in results:
-            collected.append(result)
-    except BaseException as error:
-        note_task(error, len(collected))
-        raise
-    return collected
-
-
-def note_task(error: BaseException, task: int) -> None:
-    """Leaves the position of the task that failed on its exception."""
-    # Exceptions with __slots__ take no attribute; the message then names no task.
-    with suppress(AttributeError, TypeError):
-        error.ungil_task = task  # type: ignore[attr-defined]
-
-
 class Pool(ABC):
     """Workers that run the tasks."""
 
@@ -167,7 +144,7 @@ class Pool(ABC):
         for handle in handles:
             while not handle.done():
                 ticker.wait()
-        return gather(handle.result() for handle in handles)
+        return _tasks.gather(handle.result() for handle in handles)
 
     def run_logged(self, call: _tasks.Call, items: Sequence[Any]) -> list[_tasks.Record]:
         """Runs all tasks once and writes down who ran which."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ungil import _tasks
-from ungil.engines import Handle, Pool, Setup, gather
+from ungil.engines import Handle, Pool, Setup
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +36,15 @@ class SerialPool(Pool):
         return _Ended(call(item))
 
     def map(self, call: _tasks.Call, items: Sequence[Any]) -> list[Any]:
-        return gather(map(call, items))
+        # Not map(call, items): a StopIteration that escapes from the call would end it quietly.
+        results: list[Any] = []
+        for item in items:
+            try:
+                results.append(call(item))
+            except BaseException as error:
+                _tasks.note_task(error, len(results))
+                raise
+        return results
 
     def run(self, call: _tasks.Call, items: Sequence[Any]) -> list[Any]:
         if not self.setup.is_coroutine_function:
@@ -124,12 +132,10 @@ class AsyncioPool(Pool):
 
 
 async def _numbered(call: Callable[[Any], Awaitable[Any]], index: int, item: Any) -> Any:
-    from ungil.engines import note_task
-
     try:
         return await call(item)
     except BaseException as error:
-        note_task(error, index)
+        _tasks.note_task(error, index)
         raise
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ungil import _tasks
-from ungil.engines import Handle, Pool, Setup, gather
+from ungil.engines import Handle, Pool, Setup
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -27,7 +27,7 @@ class ExecutorPool(Pool):
         return self._executor.submit(call, item)
 
     def map(self, call: _tasks.Call, items: Sequence[Any]) -> list[Any]:
-        return gather(self._executor.map(call, items))
+        return _tasks.gather(self._executor.map(call, items))
 
     def close(self) -> None:
         self._executor.shutdown(wait=True)
@@ -54,7 +54,9 @@ class ProcessesThreadsPool(ExecutorPool):
         threads = self.setup.threads_per_worker
         size = max(threads, -(-len(items) // (4 * self.setup.workers)))
         return [
-            self._executor.submit(_tasks.run_in_threads, call, items[start : start + size], threads)
+            self._executor.submit(
+                _tasks.run_in_threads, call, items[start : start + size], start, threads
+            )
             for start in range(0, len(items), size)
         ]
 
