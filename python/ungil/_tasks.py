@@ -40,15 +40,8 @@ class SameCall:
         return self.function(*self.arguments, **self.keywords)
 
 
-class ItemFirst:
+class ItemFirst(SameCall):
     """Calls a function with the item, then the same further arguments."""
-
-    def __init__(
-        self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]
-    ) -> None:
-        self.function = function
-        self.arguments = tuple(arguments)
-        self.keywords = dict(keywords)
 
     def __call__(self, item: object) -> Any:
         return self.function(item, *self.arguments, **self.keywords)

@@ -143,7 +143,8 @@ pub fn run(
     };
     context.stage(Stage::Loading);
     let mut host = launch(launcher)?;
-    let loaded = load(&mut context, &mut host, &plan.job, &plan.payload)?;
+    let deadline = context.deadline;
+    let loaded = load(&mut context, &mut host, &plan.job, &plan.payload, deadline)?;
     context.function.clone_from(&loaded.function);
     context.tasks = loaded.tasks;
     let (job, payload) = settle_items(&mut context, &mut host, plan)?;
@@ -193,9 +194,10 @@ fn load(
     host: &mut Host,
     job: &Job,
     payload: &[u8],
+    deadline: Instant,
 ) -> Result<Loaded, Failure> {
     let request = Request::Load(Box::new(job.clone()));
-    match context.exchange(host, &request, payload, context.deadline, false)?.0 {
+    match context.exchange(host, &request, payload, deadline, false)?.0 {
         Reply::Loaded(loaded) => Ok(*loaded),
         reply => Err(unexpected(&reply)),
     }

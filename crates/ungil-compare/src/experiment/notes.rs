@@ -4,6 +4,8 @@ use ungil_advise::{Model, quantity};
 
 use crate::comparison::{Note, NoteKind};
 use crate::experiment::Experiment;
+use crate::host::PAYLOAD_LIMIT_BYTES;
+use crate::lane::Lane;
 use crate::message::Agreement;
 
 /// A later run this many times faster than the first one was remembered, or prepared by it.
@@ -65,7 +67,15 @@ impl Experiment<'_> {
             _ => None,
         });
         if let Some(reason) = reason {
-            self.note(NoteKind::Job, format!("Results were not compared: {reason}."));
+            self.note(NoteKind::Job, format!("results were not compared: {reason}."));
+        } else if self.reference.is_none() && self.lanes.iter().any(Lane::is_usable) {
+            let message = format!(
+                "results were not compared: what {}() returns cannot be pickled, or is larger \
+                 than {} in all.",
+                self.loaded.function,
+                quantity::bytes(PAYLOAD_LIMIT_BYTES as f64)
+            );
+            self.note(NoteKind::Job, message);
         }
     }
 

@@ -216,10 +216,10 @@ impl Experiment<'_> {
 
     fn run_fresh(&mut self, context: &mut Context, at: usize) -> Result<(), Failure> {
         let mut host = launch(self.launcher)?;
-        load(context, &mut host, &self.job, &self.payload)?;
+        let deadline = context.deadline + GRACE;
+        load(context, &mut host, &self.job, &self.payload, deadline)?;
         context.count_run();
         let request = Request::Once(self.lanes[at].setup.clone());
-        let deadline = context.deadline + GRACE;
         let reply = context.exchange(&mut host, &request, &[], deadline, false);
         host.end();
         let lane = &mut self.lanes[at];

@@ -142,7 +142,7 @@ impl Experiment<'_> {
         if lane.host.is_none() {
             let began = Instant::now();
             let mut host = launch(self.launcher)?;
-            load(context, &mut host, &self.job, &self.payload)?;
+            load(context, &mut host, &self.job, &self.payload, deadline)?;
             lane.host = Some(host);
             self.load_time = began.elapsed();
         }
