@@ -7,103 +7,159 @@ compared by their state. Where equality has no meaning the answer is "cannot tel
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Number
+from types import FunctionType, ModuleType
 from typing import Any
 
 _DEPTH_LIMIT = 50
 
+# What a class inherits that defines no equality of its own.
 _IDENTITY: Any = object.__eq__
 
 Same = bool | None
 """``True``, ``False``, or ``None`` for "cannot tell"."""
 
 
-def same(one: Any, other: Any, depth: int = 0) -> Same:
+def same(one: Any, other: Any) -> Same:
     """Compares two results.
 
     Args:
         one: A result.
         other: The result of the same task in another run.
-        depth: How many containers both are inside of.
 
     Returns:
         ``True`` or ``False``, or ``None`` if equality has no meaning for them.
     """
-    if one is other:
-        return True
-    if depth > _DEPTH_LIMIT:
-        return None
-    try:
-        return _same(one, other, depth)
-    except Exception:
-        # __eq__ belongs to the user's classes and may raise whatever it likes.
-        return None
+    return _Comparison().same(one, other, 0)
 
 
-def _same(one: Any, other: Any, depth: int) -> Same:
-    if isinstance(one, (float, complex)) and isinstance(other, (float, complex)):
-        return bool(one == other) or (one != one and other != other)
-    if type(one).__qualname__ != type(other).__qualname__:
-        return bool(one == other)
-    if isinstance(one, (str, bytes, bytearray, int)):
-        return bool(one == other)
-    if _is_array(one):
-        return _same_arrays(one, other, depth)
-    if hasattr(one, "equals") and callable(one.equals):
-        # Series and data frames of pandas and polars.
-        return bool(one.equals(other))
-    if isinstance(one, Mapping):
-        return _same_mappings(one, other, depth)
-    if isinstance(one, (list, tuple)):
-        return _same_sequences(one, other, depth)
-    if isinstance(one, (set, frozenset)):
-        # NaN in a set is found by identity only, which a copy from another process has not.
-        return True if one == other else _same_sequences(_ordered(one), _ordered(other), depth)
-    if isinstance(one, BaseException):
-        return _same_sequences(one.args, other.args, depth)
-    return _same_objects(one, other, depth)
+class _Comparison:
+    """One comparison of two structures, and what it has found of their parts so far."""
+
+    def __init__(self) -> None:
+        # By the identity of both. The values are kept too, because the identity of something
+        # that is gone may come back as that of something else.
+        self._known: dict[tuple[int, int], tuple[Any, Any, Same]] = {}
+
+    def same(self, one: Any, other: Any, depth: int) -> Same:
+        """Compares two parts that are inside of ``depth`` containers."""
+        if one is other:
+            return True
+        if depth > _DEPTH_LIMIT:
+            return None
+        try:
+            return self._same(one, other, depth)
+        except Exception:
+            # __eq__ belongs to the user's classes and may raise whatever it likes.
+            return None
+
+    def _same(self, one: Any, other: Any, depth: int) -> Same:
+        if isinstance(one, (Number, str, bytes, bytearray)):
+            is_nan = isinstance(one, Number) and one != one and other != other
+            return True if is_nan else _equal(one, other)
+        pair = id(one), id(other)
+        if pair not in self._known:
+            # A structure that contains itself is the same as another if everything else is.
+            self._known[pair] = one, other, True
+            self._known[pair] = one, other, self._same_structures(one, other, depth)
+        return self._known[pair][2]
+
+    def _same_structures(self, one: Any, other: Any, depth: int) -> Same:
+        if type(one).__qualname__ != type(other).__qualname__:
+            return _equal(one, other)
+        if hasattr(one, "dtype") and hasattr(one, "shape"):
+            return self._same_arrays(one, other, depth)
+        if callable(getattr(one, "equals", None)):
+            # Series and data frames of pandas and polars.
+            return bool(one.equals(other))
+        if isinstance(one, Mapping):
+            return self._same_mappings(one, other, depth)
+        if isinstance(one, (list, tuple)):
+            return self._same_sequences(one, other, depth)
+        if isinstance(one, (set, frozenset)):
+            return self._same_sets(one, other, depth)
+        if isinstance(one, BaseException):
+            return self._same_sequences(one.args, other.args, depth)
+        return self._same_objects(one, other, depth)
+
+    def _same_arrays(self, one: Any, other: Any, depth: int) -> Same:
+        numpy = sys.modules.get("numpy")
+        if numpy is None or not isinstance(one, (numpy.ndarray, numpy.generic)):
+            return _equal(one, other)
+        if one.dtype != other.dtype or one.shape != other.shape:
+            return False
+        if one.dtype.hasobject:
+            return self._same_sequences(one.ravel().tolist(), other.ravel().tolist(), depth)
+        if one.dtype.names is not None:
+            return _all(
+                self._same_arrays(one[name], other[name], depth) for name in one.dtype.names
+            )
+        can_be_nan = one.dtype.kind in "fcmM"
+        return bool(numpy.array_equal(one, other, equal_nan=can_be_nan))
+
+    def _same_mappings(self, one: Mapping[Any, Any], other: Mapping[Any, Any], depth: int) -> Same:
+        if len(one) != len(other):
+            return False
+        # NaN is found by identity only, which a copy from another process has not.
+        lost = _ordered(key for key in one if key not in other)
+        found = _ordered(key for key in other if key not in one)
+        keys = self._same_sequences(lost, found, depth)
+        if keys is not True:
+            return keys
+        pairs = [(key, key) for key in one if key in other]
+        pairs += zip(lost, found, strict=True)
+        return _all(self.same(one[left], other[right], depth + 1) for left, right in pairs)
+
+    def _same_sets(self, one: Any, other: Any, depth: int) -> Same:
+        if len(one) != len(other):
+            return False
+        return self._same_sequences(_ordered(one - other), _ordered(other - one), depth)
+
+    def _same_sequences(self, one: Sequence[Any], other: Sequence[Any], depth: int) -> Same:
+        if len(one) != len(other):
+            return False
+        pairs = zip(one, other, strict=True)
+        return _all(self.same(left, right, depth + 1) for left, right in pairs)
+
+    def _same_objects(self, one: Any, other: Any, depth: int) -> Same:
+        defines_equality = type(one).__eq__ is not _IDENTITY
+        said: Same = None
+        if defines_equality:
+            try:
+                said = _equal(one, other)
+            except Exception:
+                # A dataclass that holds an array raises here, and can be told by its fields.
+                said = None
+            if said:
+                return True
+        states = _state(one), _state(other)
+        if states[0] is None or states[1] is None:
+            return said
+        if defines_equality and said is None and not states[0]:
+            return None
+        answer = self.same(states[0], states[1], depth + 1)
+        # Its own __eq__ said no, and so does the state, as with a dataclass that is really
+        # different. Without that, a differing state may be a counter or an address.
+        is_meant = said is False or dataclasses.is_dataclass(one)
+        return answer if answer or is_meant else None
 
 
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "dtype") and hasattr(value, "shape")
+def _equal(one: Any, other: Any) -> Same:
+    """What ``==`` says, if it says yes or no."""
+    answer = one == other
+    if isinstance(answer, bool) or type(answer).__name__ in {"bool", "bool_"}:
+        return bool(answer)
+    return bool(answer.all()) if callable(getattr(answer, "all", None)) else None
 
 
-def _same_arrays(one: Any, other: Any, depth: int) -> Same:
-    numpy = sys.modules.get("numpy")
-    if numpy is None or not isinstance(one, (numpy.ndarray, numpy.generic)):
-        equal = one == other
-        return bool(equal.all()) if hasattr(equal, "all") else bool(equal)
-    if one.dtype != other.dtype or one.shape != other.shape:
-        return False
-    if one.dtype.hasobject:
-        return _same_sequences(one.ravel().tolist(), other.ravel().tolist(), depth)
-    if one.dtype.names is not None:
-        parts = [_same_arrays(one[name], other[name], depth) for name in one.dtype.names]
-        return _all(parts)
-    can_be_nan = one.dtype.kind in "fcmM"
-    return bool(numpy.array_equal(one, other, equal_nan=can_be_nan))
-
-
-def _same_mappings(one: Mapping[Any, Any], other: Mapping[Any, Any], depth: int) -> Same:
-    if len(one) != len(other):
-        return False
-    if any(key not in other for key in one):
-        return same(list(one.items()), list(other.items()), depth + 1) or None
-    return _all(same(value, other[key], depth + 1) for key, value in one.items())
-
-
-def _same_sequences(one: Sequence[Any], other: Sequence[Any], depth: int) -> Same:
-    if len(one) != len(other):
-        return False
-    return _all(same(left, right, depth + 1) for left, right in zip(one, other, strict=True))
-
-
-def _ordered(values: Any) -> list[Any]:
+def _ordered(values: Iterable[Any]) -> list[Any]:
     return sorted(values, key=repr)
 
 
-def _all(parts: Any) -> Same:
+def _all(parts: Iterable[Same]) -> Same:
     """One difference decides; otherwise one that cannot be told does."""
     answer: Same = True
     for part in parts:
@@ -114,22 +170,10 @@ def _all(parts: Any) -> Same:
     return answer
 
 
-def _same_objects(one: Any, other: Any, depth: int) -> Same:
-    defines_equality = type(one).__eq__ != _IDENTITY
-    if defines_equality and bool(one == other):
-        return True
-    states = _state(one), _state(other)
-    if states[0] is None or states[1] is None:
-        return False if defines_equality else None
-    equal_state = same(states[0], states[1], depth + 1)
-    if equal_state:
-        return True
-    # Its own __eq__ said no, and so does the state, as with a dataclass that is really different.
-    # Without __eq__ a differing state may be a counter or an address: that is no wrong result.
-    return equal_state if defines_equality else None
-
-
 def _state(value: Any) -> dict[str, Any] | None:
+    """Everything that an object consists of, ``None`` if that cannot be seen."""
+    if isinstance(value, (FunctionType, ModuleType, type)):
+        return None
     slots = [
         name
         for base in type(value).__mro__

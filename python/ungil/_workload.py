@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ungil import _tasks, engines
@@ -17,17 +16,22 @@ from ungil._failures import (
     Failure,
     describe_exception,
     describe_value,
-    of_import,
     of_run,
     of_start,
-    place,
 )
 from ungil._results import same
+from ungil._target import (
+    adopt_main,
+    is_coroutine_function,
+    load_target,
+    memoised_by,
+    name_of,
+)
+from ungil._values import evaluate, evaluate_items, line_value
 
 if TYPE_CHECKING:
     from ungil._core import Ticker
 
-_ITEMS_LIMIT = 10_000_000
 _THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -74,7 +78,7 @@ class Workload:
             module, self.function = load_target(job["target"]["named"], warnings)
             self._hiding = list(warnings)
             namespace = vars(module)
-        self.name = _name_of(self.function)
+        self.name = name_of(self.function)
         if not callable(self.function):
             named = job["target"].get("named", self.name)
             raise Failure(
@@ -89,12 +93,12 @@ class Workload:
         has_items = job["items"] != "none"
         self._check_signature(has_items, arguments, keywords)
         self.call = self._make_call(has_items, arguments, keywords)
-        self._is_coroutine_function = _is_coroutine_function(self.function)
+        self._is_coroutine_function = is_coroutine_function(self.function)
         return {
             "function": self.name,
             "tasks": len(self.items),
             "is_coroutine_function": self._is_coroutine_function,
-            "memoised_by": _memoised_by(self.function),
+            "memoised_by": memoised_by(self.function),
             "python": _describe_python(),
             "offers": offers,
             "warnings": warnings,
@@ -116,7 +120,7 @@ class Workload:
         arguments: Any = ()
         keywords: Any = {}
         if job["arguments"] is not None:
-            arguments = _evaluate(job["arguments"], "--args", namespace)
+            arguments = evaluate(job["arguments"], "--args", namespace)
             if not isinstance(arguments, (list, tuple)):
                 raise Failure(
                     "items",
@@ -124,7 +128,7 @@ class Workload:
                     f"{describe_value(arguments)}",
                 )
         if job["keywords"] is not None:
-            keywords = _evaluate(job["keywords"], "--kwargs", namespace)
+            keywords = evaluate(job["keywords"], "--kwargs", namespace)
             if not isinstance(keywords, dict) or not all(isinstance(key, str) for key in keywords):
                 raise Failure(
                     "items",
@@ -149,9 +153,9 @@ class Workload:
             if not sent:
                 return list(items)
         elif "lines" in source:
-            items = [_line_value(line) for line in source["lines"]]
+            items = [line_value(line) for line in source["lines"]]
         else:
-            items = _evaluate_items(source["expression"], namespace)
+            items = evaluate_items(source["expression"], namespace)
         if not items:
             raise Failure("items", "there are no items, so there is nothing to run")
         if tasks is not None:
@@ -226,6 +230,10 @@ class Workload:
         """Compares the results of the last run with the reference."""
         if len(self.results) != len(self._reference):
             return _different(0, 1, len(self._reference), len(self.results), "results")
+        # Most results are plain, and a million of them should not take a second to compare.
+        with suppress(Exception):
+            if self.results == self._reference:
+                return {"state": "equal"}
         unclear = None
         differing = []
         pairs = zip(self._reference, self.results, strict=True)
@@ -298,147 +306,6 @@ class Session:
         self._pool.close()
 
 
-def load_target(target: str, warnings: list[str]) -> tuple[ModuleType, Any]:
-    """Finds ``path.py:function`` or ``package.module:function``.
-
-    Args:
-        target: The function, as the user named it.
-        warnings: Gets what the user should know besides.
-
-    Returns:
-        The module and the object of that name.
-
-    Raises:
-        Failure: There is no such file, module or name, or importing it fails.
-    """
-    where, separator, name = target.rpartition(":")
-    if not separator or not where or not name:
-        example = target if target.endswith(".py") else "tasks.py"
-        raise Failure(
-            "target",
-            f"{target!r} names no function: write path.py:function or package.module:function, "
-            f"for example {example.strip(':')}:work",
-        )
-    is_path = where.endswith(".py") or os.sep in where or os.path.exists(where)
-    module = _import_path(where, warnings) if is_path else _import_module(where)
-    found: Any = module
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise _missing_name(where, found, part)
-        found = getattr(found, part)
-    return module, found
-
-
-def _missing_name(where: str, holder: Any, name: str) -> Failure:
-    callables = [
-        key for key, value in vars(holder).items() if callable(value) and not key.startswith("_")
-    ]
-    import difflib
-
-    close = difflib.get_close_matches(name, callables, 1)
-    own = (
-        [
-            key
-            for key in callables
-            if getattr(vars(holder)[key], "__module__", None) == holder.__name__
-        ]
-        if isinstance(holder, ModuleType)
-        else callables
-    )
-    if close:
-        hint = f": did you mean {close[0]}?"
-    elif own:
-        hint = f"; it has {', '.join(own[:8])}"
-    else:
-        hint = "; it defines no function"
-    return Failure("target", f"{where} has no {name}{hint}")
-
-
-def _import_path(path: str, warnings: list[str]) -> ModuleType:
-    file = os.path.abspath(path)
-    stem, suffix = os.path.splitext(os.path.basename(file))
-    if os.path.isdir(file):
-        raise Failure(
-            "target", f"{path} is a folder: name a file in it, or import it as package.module"
-        )
-    if not os.path.isfile(file):
-        raise Failure("target", f"there is no file {path} (looked for {file})")
-    if suffix != ".py":
-        raise Failure("target", f"{path} is not a Python file: its name must end in .py")
-    folder = os.path.dirname(file)
-    if stem in sys.stdlib_module_names or stem in sys.modules:
-        owner = (
-            "the standard library" if stem in sys.stdlib_module_names else "an installed package"
-        )
-        raise Failure(
-            "target",
-            f"{path} has the same name as the module {stem!r} of {owner}, and would be imported "
-            f"in its place by the executors: rename it, for example to my_{stem}.py",
-        )
-    if "." in stem:
-        raise Failure(
-            "target",
-            f"{path} cannot be imported, because its name has a dot in the middle: rename it, "
-            f"for example to {stem.replace('.', '_')}.py",
-        )
-    hiding = sorted(
-        name
-        for entry in os.listdir(folder)
-        for name in [entry.removesuffix(".py")]
-        if name in sys.stdlib_module_names and (entry.endswith(".py"))
-    )
-    if hiding:
-        warnings.append(
-            f"the folder of {path} has {', '.join(name + '.py' for name in hiding)}, which hides "
-            "the standard library's module of that name from whatever starts there: rename it."
-        )
-    sys.path.insert(0, folder)
-    sys.argv[:] = [file]
-    try:
-        return importlib.import_module(stem)
-    except BaseException as error:
-        raise of_import(error, path) from None
-
-
-def _import_module(name: str) -> ModuleType:
-    sys.path.insert(0, os.getcwd())
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise Failure(
-                "target",
-                f"there is no module {error.name} in the current folder or among the installed "
-                "packages; a file is named with its .py, as in tasks.py:work",
-            ) from None
-        raise of_import(error, name) from None
-    except BaseException as error:
-        raise of_import(error, name) from None
-
-
-def adopt_main(main: dict[str, Any], function: Any) -> None:
-    """Lets functions and classes of the caller's ``__main__`` be found by name here as well.
-
-    Pickle looks them up as attributes of ``__main__``, and a process that starts afresh imports
-    the caller's script for them, just as in the caller's own program.
-
-    Args:
-        main: ``file`` of the caller's ``__main__``.
-        function: The function under test.
-    """
-    module = sys.modules["__main__"]
-    inner = inspect.unwrap(function) if callable(function) else function
-    if getattr(inner, "__module__", None) == "__main__":
-        for name, value in getattr(inner, "__globals__", {}).items():
-            if not name.startswith("__"):
-                setattr(module, name, value)
-        qualified = getattr(inner, "__qualname__", "<")
-        if qualified.isidentifier():
-            setattr(module, qualified, function)
-    if main["file"] is not None:
-        module.__file__ = main["file"]
-
-
 def _offers(names: Sequence[str]) -> list[dict[str, Any]]:
     offers = []
     for name in dict.fromkeys(names):
@@ -448,102 +315,6 @@ def _offers(names: Sequence[str]) -> list[dict[str, Any]]:
             raise Failure("unavailable", str(error)) from None
         offers.append({"engine": name, "models": models})
     return offers
-
-
-def _name_of(function: Any) -> str:
-    if isinstance(function, functools.partial):
-        return _name_of(function.func)
-    return str(getattr(function, "__qualname__", None) or type(function).__name__)
-
-
-def _is_coroutine_function(function: Any) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - asks for the method, not whether it is one
-    )
-
-
-def _memoised_by(function: Any) -> str | None:
-    while function is not None:
-        if hasattr(function, "cache_info") and hasattr(function, "cache_clear"):
-            return "functools.lru_cache"
-        if hasattr(function, "cache") and hasattr(function, "cache_key"):
-            return "cachetools"
-        function = getattr(function, "__wrapped__", None)
-    return None
-
-
-def _evaluate(text: str, option: str, namespace: dict[str, Any]) -> Any:
-    try:
-        # The user's own text in the user's own program: as safe as the function itself.
-        return eval(compile(text, f"<{option}>", "eval"), dict(namespace))
-    except SyntaxError as error:
-        raise Failure("items", f"{option} {text!r} is no Python expression: {error.msg}") from None
-    except BaseException as error:
-        hint = ""
-        if isinstance(error, NameError) and error.name in {"true", "false", "null"}:
-            hint = " (Python writes True, False and None)"
-        elif isinstance(error, NameError):
-            hint = " (names are looked up in the function's module)"
-        where = f" at {place(error)}" if place(error) and not place(error).startswith("<") else ""
-        raise Failure(
-            "items", f"{option} {text!r} failed: {describe_exception(error)}{hint}{where}"
-        ) from None
-
-
-def _evaluate_items(text: str, namespace: dict[str, Any]) -> list[Any]:
-    if os.path.isfile(text):
-        try:
-            with open(text, encoding="utf-8") as file:
-                lines = file.read().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Failure(
-                "items", f"--items {text} cannot be read as text: {describe_exception(error)}"
-            ) from None
-        return [_line_value(line) for line in lines if line.strip()]
-    try:
-        value = _evaluate(text, "--items", namespace)
-    except Failure as failure:
-        # An expression that runs and fails is one, whatever it looks like.
-        is_no_expression = isinstance(failure.__context__, (SyntaxError, NameError))
-        if is_no_expression and _looks_like_a_file(text):
-            raise Failure(
-                "items", f"--items {text}: there is no such file, and it is no Python expression"
-            ) from None
-        raise failure from None
-    if isinstance(value, (str, bytes)):
-        raise Failure(
-            "items",
-            f"--items gave the text {describe_value(value)}, which would run one task a "
-            f"character: write [{describe_value(value)}] for one task",
-        )
-    try:
-        items = list(itertools.islice(value, _ITEMS_LIMIT + 1))
-    except BaseException as error:
-        if isinstance(error, TypeError) and not hasattr(value, "__iter__"):
-            hint = f": for {value} tasks write range({value})" if isinstance(value, int) else ""
-            raise Failure(
-                "items", f"--items gave {describe_value(value)}, which is not iterable{hint}"
-            ) from None
-        raise Failure(
-            "items", f"--items {text!r} failed while iterating: {describe_exception(error)}"
-        ) from None
-    if len(items) > _ITEMS_LIMIT:
-        raise Failure("items", f"--items gave more than {_ITEMS_LIMIT:,} items: give fewer")
-    return items
-
-
-def _looks_like_a_file(text: str) -> bool:
-    return os.sep in text or (" " not in text and "(" not in text and "." in text)
-
-
-def _line_value(line: str) -> Any:
-    """A Python literal, or failing that the text itself."""
-    import ast
-
-    try:
-        return ast.literal_eval(line.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return line
 
 
 def _different(

@@ -257,6 +257,8 @@ impl Host {
             std::thread::sleep(Duration::from_micros(500));
         }
         let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        // A keeper that does not end by itself may not even lead a group yet.
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
         self.drain_output();
         keeper.wait().ok()
     }
@@ -303,4 +305,66 @@ fn signal_name(signal: i32) -> String {
         .iter()
         .find(|(number, _)| *number == signal)
         .map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Host {
+        let arguments = vec![OsString::from("-c"), OsString::from(script)];
+        ProcessLauncher { program: PathBuf::from("/bin/sh"), arguments }.launch().unwrap()
+    }
+
+    fn ask(host: &mut Host, limit: Duration) -> Result<(Reply, Vec<u8>), Lost> {
+        host.exchange(&Request::Stop, &[], Instant::now() + limit, false, &mut || true)
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_process_that_ends_is_lost_with_its_status_and_what_it_printed() {
+        let mut host = shell("echo one; echo two >&2; exit 3");
+        let lost = ask(&mut host, LONG).unwrap_err();
+        let Lost::Ended(Some(status)) = lost else { panic!("{lost:?}") };
+        assert_eq!(describe_end(status), "ended with exit code 3");
+        assert_eq!((host.printed.lines, host.printed.bytes), (2, 8));
+    }
+
+    #[test]
+    fn a_process_that_is_killed_is_lost_with_its_signal() {
+        let lost = ask(&mut shell("kill -SEGV $$"), LONG).unwrap_err();
+        let Lost::Ended(Some(status)) = lost else { panic!("{lost:?}") };
+        assert_eq!(describe_end(status), "was killed by SIGSEGV");
+    }
+
+    #[test]
+    fn a_process_that_never_answers_is_lost_at_the_deadline() {
+        let lost = ask(&mut shell("read line"), Duration::from_millis(1)).unwrap_err();
+        assert!(matches!(lost, Lost::TimedOut), "{lost:?}");
+    }
+
+    #[test]
+    fn an_answer_that_nobody_wants_any_more_is_not_waited_for() {
+        let deadline = Instant::now() + LONG;
+        let mut host = shell("read line");
+        let lost = host.exchange(&Request::Stop, &[], deadline, false, &mut || false).unwrap_err();
+        assert!(matches!(lost, Lost::Interrupted), "{lost:?}");
+    }
+
+    #[test]
+    fn a_talkative_process_never_waits_for_a_full_pipe_and_its_beginning_is_kept() {
+        let mut host = shell("head -c 1000000 /dev/zero; exit 0");
+        let lost = ask(&mut host, LONG).unwrap_err();
+        assert!(matches!(lost, Lost::Ended(Some(status)) if status.success()), "{lost:?}");
+        assert_eq!(host.printed.bytes, 1_000_000);
+        assert_eq!(host.printed.beginning.len(), OUTPUT_LIMIT_BYTES);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_an_error() {
+        let arguments = Vec::new();
+        let mut launcher = ProcessLauncher { program: "/nowhere/python".into(), arguments };
+        assert!(launcher.launch().is_err());
+    }
 }
