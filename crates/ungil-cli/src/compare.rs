@@ -33,7 +33,7 @@ pub fn run(
     let prepared = open_json(options).and_then(|file| Ok((file, plans(options)?)));
     let (json_file, plans) = match prepared {
         Ok(prepared) => prepared,
-        Err(message) => return complain(&message, ExitCode::Usage),
+        Err((code, message)) => return complain(&message, code),
     };
     let mut output = Output { style, is_text_on_stdout: !writes_json_to_stdout(options) };
     let mut comparisons = Vec::new();
@@ -66,14 +66,17 @@ fn worse(one: ExitCode, other: ExitCode) -> ExitCode {
     if one == ExitCode::Success || other == ExitCode::Interrupted { other } else { one }
 }
 
-fn plans(options: &CompareOptions) -> Result<Vec<Plan>, String> {
+/// Why the command cannot begin.
+type Refusal = (ExitCode, String);
+
+fn plans(options: &CompareOptions) -> Result<Vec<Plan>, Refusal> {
     let jobs = match &options.target {
         Some(target) => vec![job(target, options)?],
         None => {
             if options.items.is_some() || options.args.is_some() || options.kwargs.is_some() {
-                return Err("--items, --args and --kwargs need a function: ungil compare \
-                            path.py:function --items ..."
-                    .to_owned());
+                let message = "--items, --args and --kwargs need a function: ungil compare \
+                               path.py:function --items ...";
+                return Err((ExitCode::Usage, message.to_owned()));
             }
             classic::jobs(&options.engines, &Machine::read())
         }
@@ -94,7 +97,7 @@ fn plans(options: &CompareOptions) -> Result<Vec<Plan>, String> {
     Ok(jobs.into_iter().map(plan).collect())
 }
 
-fn job(target: &str, options: &CompareOptions) -> Result<Job, String> {
+fn job(target: &str, options: &CompareOptions) -> Result<Job, Refusal> {
     let items = match options.items.as_deref() {
         None => Items::None,
         Some("-") => Items::Lines(standard_input()?),
@@ -111,14 +114,15 @@ fn job(target: &str, options: &CompareOptions) -> Result<Job, String> {
     })
 }
 
-fn standard_input() -> Result<Vec<String>, String> {
+fn standard_input() -> Result<Vec<String>, Refusal> {
     let mut bytes = Vec::new();
     io::stdin()
         .lock()
         .read_to_end(&mut bytes)
-        .map_err(|error| format!("--items -: failed to read standard input: {error}"))?;
+        .map_err(|error| format!("--items -: failed to read standard input: {error}"))
+        .map_err(|message| (ExitCode::Items, message))?;
     let text = String::from_utf8(bytes)
-        .map_err(|_| "--items -: standard input is not UTF-8 text".to_owned())?;
+        .map_err(|_| (ExitCode::Items, "--items -: standard input is not UTF-8 text".to_owned()))?;
     Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
 }
 
@@ -132,17 +136,13 @@ fn writes_json_to_stdout(options: &CompareOptions) -> bool {
 }
 
 /// Opens the file before the comparison, so that a wrong path is not found out after it.
-fn open_json(options: &CompareOptions) -> Result<Option<File>, String> {
+fn open_json(options: &CompareOptions) -> Result<Option<File>, Refusal> {
     let Some(path) = options.json.as_deref().filter(|path| *path != Path::new("-")) else {
         return Ok(None);
     };
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map(Some)
-        .map_err(|error| format!("--json {}: failed to open it: {error}", path.display()))
+    OpenOptions::new().write(true).create(true).truncate(false).open(path).map(Some).map_err(
+        |error| (ExitCode::Usage, format!("--json {}: failed to open it: {error}", path.display())),
+    )
 }
 
 fn write_json(

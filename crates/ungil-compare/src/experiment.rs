@@ -20,7 +20,7 @@ use ungil_advise::Model;
 use ungil_observe::{Machine, Pressure};
 
 use crate::comparison::{Comparison, Note};
-use crate::lane::{Lane, explain, unexpected};
+use crate::lane::{Doing, Lane, explain, unexpected};
 use crate::launch::{Host, Launch};
 use crate::message::{
     Failure, FailureKind, Items, Job, Loaded, Reply, Request, Serialisation, Target,
@@ -110,7 +110,11 @@ impl Context<'_> {
             Ok(reply) => Ok(reply),
             Err(lost) => {
                 let allowed = deadline.saturating_duration_since(asked);
-                let failure = explain(lost, &self.function, allowed);
+                let doing = match request {
+                    Request::Load(_) | Request::ShareItems => Doing::Loading,
+                    _ => Doing::Running,
+                };
+                let failure = explain(lost, doing, &self.function, allowed);
                 self.is_interrupted |= failure.kind == FailureKind::Interrupted;
                 Err(failure)
             }

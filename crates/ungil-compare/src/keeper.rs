@@ -16,16 +16,15 @@
 //! what it keeps: the experiment decides about them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 use ungil_observe::Tree;
 
+use crate::ending::end_processes;
+
 /// How often orphans that have ended are reaped while nothing else happens.
 const REAP_EVERY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
-/// After this long a process that survives SIGKILL (stuck in the kernel) is given up.
-const KILLING_LIMIT: Duration = Duration::from_secs(10);
 
 /// Prepares this process to be a keeper; called before the host is forked.
 ///
@@ -88,15 +87,13 @@ fn has_ended(
     }
 }
 
-/// Reaps every child that has ended; returns whether any child is left.
-fn reap(host: i32, status: &mut Option<WaitStatus>) -> bool {
+/// Reaps every child that has ended, and keeps the host's status.
+fn reap(host: i32, status: &mut Option<WaitStatus>) {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, ended))) if pid.as_raw_pid() == host => *status = Some(ended),
-            Ok(Some(_)) => {}
-            Ok(None) => return true,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return false,
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) | Err(_) => return,
         }
     }
 }
@@ -104,14 +101,8 @@ fn reap(host: i32, status: &mut Option<WaitStatus>) -> bool {
 /// Kills until no child is left; each killed parent makes its children the keeper's own.
 fn end_descendants(host: i32, status: &mut Option<WaitStatus>) {
     let own = rustix::process::getpid().as_raw_pid();
-    let give_up_at = Instant::now() + KILLING_LIMIT;
-    // The host's own status counts, so it is reaped before it could be killed.
-    while reap(host, status) && Instant::now() < give_up_at {
-        for pid in Tree::below(own).pids().into_iter().filter_map(Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    // The host's own status counts, so it is reaped before anything is killed.
+    end_processes(|| Tree::below(own), || reap(host, status));
 }
 
 /// Ends this process with the host's exit code, or by the host's signal.

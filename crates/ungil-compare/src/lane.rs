@@ -313,35 +313,52 @@ fn refuse_strays(run: &Run, function: &str) -> Result<(), Failure> {
     ))
 }
 
+/// What a host was doing when it was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// Importing the function's module and building the items.
+    Loading,
+    /// Running tasks, or starting workers for them.
+    Running,
+}
+
 /// Puts the loss of a host into words.
-pub fn explain(lost: Lost, function: &str, allowed: Duration) -> Failure {
+pub fn explain(lost: Lost, doing: Doing, function: &str, allowed: Duration) -> Failure {
+    let process = match doing {
+        Doing::Loading => format!("the process that imported {function}"),
+        Doing::Running => format!("the process that ran {function}()"),
+    };
     match lost {
         Lost::Ended(Some(status)) => {
             let (kind, cause) = match status.code() {
                 Some(_) => (FailureKind::Exited, "it, or a library it uses, called os._exit()"),
                 None => (FailureKind::Died, "it, or a library it uses, crashed or killed it"),
             };
-            let end = describe_end(status);
-            Failure::new(kind, format!("the process that ran {function}() {end}: {cause}"))
+            Failure::new(kind, format!("{process} {}: {cause}", describe_end(status)))
         }
-        Lost::Ended(None) => Failure::new(
-            FailureKind::Died,
-            format!("the process that ran {function}() closed its channel and ended"),
-        ),
-        Lost::TimedOut => Failure::new(
-            FailureKind::TimedOut,
-            format!(
-                "{function}() did not finish within {}, this model's share of the budget: give \
-                 fewer items or a larger --budget, and check that it ever returns",
-                ungil_advise::quantity::duration(allowed.as_secs_f64())
-            ),
-        ),
+        Lost::Ended(None) => {
+            Failure::new(FailureKind::Died, format!("{process} closed its channel and ended"))
+        }
+        Lost::TimedOut => {
+            let allowed = ungil_advise::quantity::duration(allowed.as_secs_f64());
+            let message = match doing {
+                Doing::Loading => format!(
+                    "{function} was not ready within {allowed}: to import its module and to build \
+                     its items takes longer than the budget allows, or never ends"
+                ),
+                Doing::Running => format!(
+                    "{function}() did not finish within {allowed}, this model's share of the \
+                     budget: give fewer items or a larger --budget, and check that it ever returns"
+                ),
+            };
+            Failure::new(FailureKind::TimedOut, message)
+        }
         Lost::Interrupted => Failure::new(FailureKind::Interrupted, "interrupted"),
         Lost::Broken(error) => Failure::new(
-            FailureKind::Internal,
+            FailureKind::Died,
             format!(
-                "the channel to the process that ran {function}() broke ({error}): the function \
-                 may have written into descriptors that are not its own"
+                "the channel to {process} broke ({error}): the function wrote into, or closed, \
+                 descriptors that are not its own"
             ),
         ),
     }

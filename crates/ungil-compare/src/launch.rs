@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use ungil_observe::Tree;
 
+use crate::ending::end_processes;
 use crate::frame;
 use crate::message::{Reply, Request};
 
@@ -215,17 +216,14 @@ impl Host {
     /// Takes what has been printed, so that the function never waits for a full pipe.
     pub fn drain_output(&mut self) {
         let Some(output) = &mut self.output else { return };
-        let mut buffer = [0_u8; 1 << 16];
-        loop {
-            match output.read(&mut buffer) {
-                Ok(0) => {
-                    self.output = None;
-                    return;
-                }
-                Ok(length) => self.printed.add(&buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
+        if !read_available(output, &mut |text| self.printed.add(text)) {
+            self.output = None;
+        }
+    }
+
+    fn discard_output(&mut self) {
+        if let Some(output) = &mut self.output {
+            read_available(output, &mut |_| {});
         }
     }
 
@@ -246,20 +244,21 @@ impl Host {
 
     /// Ends the host and everything it started; returns how the host ended, if it was a process.
     pub fn end(&mut self) -> Option<ExitStatus> {
+        // What is printed from here on comes from the ending and not from the function.
+        self.drain_output();
         self.hang_up();
         let mut keeper = self.keeper.take()?;
         let pid = Pid::from_child(&keeper);
         let give_up_at = Instant::now() + ENDING_LIMIT;
         // The keeper is looked at but not yet reaped, so that its number, which is also that of
-        // its session's process group, cannot belong to anybody else when the group is killed.
+        // its session, cannot belong to anybody else while the session is ended.
         while !has_exited(pid) && Instant::now() < give_up_at {
-            self.drain_output();
+            self.discard_output();
             std::thread::sleep(Duration::from_micros(500));
         }
-        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
-        // A keeper that does not end by itself may not even lead a group yet.
         let _ = rustix::process::kill_process(pid, Signal::KILL);
-        self.drain_output();
+        // Only a keeper that was killed leaves anything of its session behind.
+        end_processes(|| Tree::of_session(pid.as_raw_pid()), || self.discard_output());
         keeper.wait().ok()
     }
 }
@@ -267,6 +266,19 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Reads until nothing is there at the moment; `false` at the end of the stream.
+fn read_available(output: &mut File, take: &mut dyn FnMut(&[u8])) -> bool {
+    let mut buffer = [0_u8; 1 << 16];
+    loop {
+        match output.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(length) => take(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return true,
+        }
     }
 }
 

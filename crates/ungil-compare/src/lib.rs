@@ -11,13 +11,15 @@
 //! - [`message`]: what experiment and host say to each other; [`frame`] is the wire.
 //! - [`engine`]: the seam for anybody's executors, and the job that they run.
 //! - [`ticker`]: how late the calling thread gets its turn.
-//! - [`host`]: the host's loop; [`keeper`]: its parent, which ends every process it leaves.
+//! - [`host`]: the host's loop; [`keeper`]: its parent, which ends every process it
+//!   leaves, in the order that [`ending`] says.
 //! - [`launch`]: the experiment's end of a host.
 //! - [`plan`]: what to run, how often at most, and what to announce.
 //! - [`lane`]: one setup and what was measured of it; [`experiment`]: the rounds;
 //!   [`comparison`]: what they found, as plain data.
 
 pub mod comparison;
+pub mod ending;
 pub mod engine;
 pub mod experiment;
 pub mod frame;

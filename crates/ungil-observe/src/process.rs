@@ -13,6 +13,8 @@ pub struct Stat {
     pub pid: Pid,
     /// The process that created it, or the reaper that inherited it.
     pub parent: Pid,
+    /// The session that it belongs to.
+    pub session: Pid,
     /// `true` once it has ended and only waits to be reaped.
     pub is_zombie: bool,
     /// CPU time of children that have ended and been waited for.
@@ -34,6 +36,7 @@ fn parse_stat(line: &str) -> Option<Stat> {
     Some(Stat {
         pid,
         parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
         is_zombie: matches!(*fields.first()?, "Z" | "X"),
         reaped_children_cpu: ticks_to_duration(ticks(13)? + ticks(14)?),
     })
@@ -71,6 +74,12 @@ pub fn proportional_set_size_bytes(pid: Pid) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
+/// The words of a process's command line, joined by blanks; `None` once it is gone.
+pub fn command_line(pid: Pid) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
+}
+
 /// Threads that a process has now; `None` once it is gone.
 pub fn thread_count(pid: Pid) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{pid}/task")).ok()?.count())
@@ -82,9 +91,9 @@ mod tests {
 
     #[test]
     fn a_command_name_with_parentheses_does_not_shift_the_fields() {
-        let line = "42 (a) b (c)) S 7 42 42 0 -1 4194304 1 2 3 4 5 6 150 50 20 0 1 0 100 0 0";
+        let line = "42 (a) b (c)) S 7 42 40 0 -1 4194304 1 2 3 4 5 6 150 50 20 0 1 0 100 0 0";
         let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.pid, stat.parent, stat.is_zombie), (42, 7, false));
+        assert_eq!((stat.pid, stat.parent, stat.session, stat.is_zombie), (42, 7, 40, false));
         let per_second = rustix::param::clock_ticks_per_second() as f64;
         let expected = Duration::from_secs_f64(200.0 / per_second);
         assert_eq!(stat.reaped_children_cpu, expected);
@@ -112,6 +121,7 @@ mod tests {
         let pid = std::process::id() as Pid;
         assert!(proportional_set_size_bytes(pid).unwrap() > 100_000);
         assert!(thread_count(pid).unwrap() >= 1);
+        assert!(command_line(pid).unwrap().contains("ungil_observe"));
         assert_eq!(stat(pid).unwrap().parent, std::os::unix::process::parent_id() as Pid);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::process::{self, Pid, Stat};
 
-/// The descendants of one process, as they were at one moment.
+/// Processes that belong together, as they were at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
     members: Vec<Stat>,
@@ -16,6 +16,13 @@ impl Tree {
     /// All descendants of `root`, without `root` itself.
     pub fn below(root: Pid) -> Tree {
         Tree { members: descendants(root, &all_processes()) }
+    }
+
+    /// All processes of a session but its leader, wherever they are in the tree by now.
+    pub fn of_session(leader: Pid) -> Tree {
+        let mut members = all_processes();
+        members.retain(|stat| stat.session == leader && stat.pid != leader);
+        Tree { members }
     }
 
     /// Processes in the tree that have not ended.
@@ -77,7 +84,7 @@ mod tests {
     use super::*;
 
     fn entry(pid: Pid, parent: Pid) -> Stat {
-        Stat { pid, parent, is_zombie: false, reaped_children_cpu: Duration::ZERO }
+        Stat { pid, parent, session: 1, is_zombie: false, reaped_children_cpu: Duration::ZERO }
     }
 
     #[test]

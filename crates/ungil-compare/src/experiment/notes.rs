@@ -10,6 +10,8 @@ use crate::message::Agreement;
 
 /// A later run this many times faster than the first one was remembered, or prepared by it.
 const REMEMBERED: f64 = 10.0;
+/// Characters shown of what the function printed.
+const PRINTED_CHARACTERS: usize = 80;
 /// The first run has to last this many seconds for that to be worth a note.
 const WORTH_REMEMBERING_S: f64 = 0.005;
 
@@ -89,11 +91,11 @@ impl Experiment<'_> {
         let lines: usize = self.lanes.iter().map(|lane| lane.printed.lines).sum();
         let beginning = self.lanes.iter().find_map(|lane| {
             let text = String::from_utf8_lossy(&lane.printed.beginning).into_owned();
-            text.lines().find(|line| !line.trim().is_empty()).map(str::to_owned)
+            text.lines().find(|line| !line.trim().is_empty()).map(shortened)
         });
         if let Some(first) = beginning {
             let message = format!(
-                "{function}() printed {} line{}, kept off this screen; the first: {first:?}. \
+                "{function}() printed {} line{}, kept off this screen; the first: \"{first}\". \
                  Printing is part of the times.",
                 quantity::count(lines as u64),
                 if lines == 1 { "" } else { "s" },
@@ -188,5 +190,13 @@ impl Experiment<'_> {
             );
             self.note(NoteKind::Disturbed, message);
         }
+    }
+}
+
+/// The beginning of a line that the function printed.
+fn shortened(line: &str) -> String {
+    match line.char_indices().nth(PRINTED_CHARACTERS) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line.to_owned(),
     }
 }
