@@ -157,7 +157,7 @@ def _plan(
         raise ValueError("items is empty, so there is nothing to run")
     counts = None
     if workers is not None:
-        counts = [workers] if isinstance(workers, int) else list(workers)
+        counts = list(workers) if isinstance(workers, Iterable) else [workers]
         for count in counts:
             _check_count("workers", count)
         if not counts:
@@ -165,6 +165,12 @@ def _plan(
     for name, value in (("tasks", tasks), ("rounds", rounds)):
         if value is not None:
             _check_count(name, value)
+    if seed is not None:
+        _check_seed(seed)
+    if isinstance(args, (str, bytes)) or not isinstance(args, Iterable):
+        raise TypeError(f"args must be a list or a tuple, and is {args!r}")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise TypeError(f"kwargs must be a dict with names as keys, and is {kwargs!r}")
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
         raise ValueError(f"budget must be a positive number of seconds, and is {budget!r}")
     if isinstance(engines, str) or not engines:
@@ -194,6 +200,13 @@ def _check_count(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a whole number, and is {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, and is {value}")
+
+
+def _check_seed(seed: object) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be a whole number, and is {seed!r}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be from 0 to 2**64 - 1, and is {seed}")
 
 
 def _check_model(model: object) -> str:

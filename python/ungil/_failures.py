@@ -39,9 +39,19 @@ _MACHINERY = (
 """Files whose frames are the machinery around the user's code. The two classic tasks, which are
 ungil's own, count as the user's."""
 
+_DETAIL_LIMIT = 8000
+"""Characters of a traceback that are kept."""
+
+
+def _is_shown(file: str) -> bool:
+    """Whether a traceback shows frames of a file: not those of executors and of ungil."""
+    return not file.startswith(_MACHINERY) or file == _OWN + "classic.py"
+
 
 def _is_users(file: str) -> bool:
-    return not file.startswith(_MACHINERY) or file == _OWN + "classic.py"
+    """Whether a file is the user's or an installed package's, not the standard library's."""
+    is_installed = "site-packages" in file or "dist-packages" in file
+    return _is_shown(file) and (is_installed or not file.startswith(_STDLIB))
 
 
 def _remote_frame(line: str) -> tuple[str, int] | None:
@@ -66,6 +76,14 @@ def describe_value(value: object, limit: int = 80) -> str:
         return shorten(repr(value), limit)
     except Exception:
         return f"an object of {type(value).__name__} whose repr() fails"
+
+
+def _remote_reason(error: BaseException) -> str:
+    """What the worker said, where an exception carries its traceback as text; never raises."""
+    remote = _remote_text(error)
+    if remote is None:
+        return describe_exception(error.__cause__ or error)
+    return shorten(remote.rpartition("\n")[2])
 
 
 def describe_exception(error: BaseException) -> str:
@@ -97,16 +115,28 @@ def place(error: BaseException) -> str:
 
 
 def user_traceback(error: BaseException) -> str:
-    """The traceback without the frames of executors and of ungil."""
-    if type(error.__cause__).__name__ in {"_RemoteTraceback", "RemoteTraceback"}:
-        return _without_machinery(str(error.__cause__).strip().strip('"').strip())
+    """The traceback without the frames of executors and of ungil, cut in front if it is long."""
+    remote = _remote_text(error)
+    if remote is not None:
+        return _without_machinery(remote)[-_DETAIL_LIMIT:]
     import traceback
 
     frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)
+        frame for frame in traceback.extract_tb(error.__traceback__) if _is_shown(frame.filename)
     ]
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
-    return "".join([*lines, *traceback.format_exception_only(error)]).strip()
+    try:
+        lines += traceback.format_exception_only(error)
+    except Exception:
+        lines.append(describe_exception(error))
+    return "".join(lines).strip()[-_DETAIL_LIMIT:]
+
+
+def _remote_text(error: BaseException) -> str | None:
+    """The text of the traceback in the worker, where an exception brought one along."""
+    if type(error.__cause__).__name__ not in {"_RemoteTraceback", "RemoteTraceback"}:
+        return None
+    return str(error.__cause__).strip().strip("\"'").strip()
 
 
 def _without_machinery(text: str) -> str:
@@ -116,7 +146,7 @@ def _without_machinery(text: str) -> str:
     for line in text.splitlines():
         frame = _remote_frame(line)
         if frame is not None:
-            is_kept = _is_users(frame[0])
+            is_kept = _is_shown(frame[0])
         elif not line.startswith("    "):
             # Neither a frame nor the source line below one.
             is_kept = True
@@ -189,10 +219,10 @@ def of_run(
         )
     if _is_broken_pool(error) and error.__cause__ is not None:
         # The worker lives; the caller could not unpickle what it sent.
-        reason = str(error.__cause__).strip().strip('"').strip().rpartition("\n")[2]
         return Failure(
             "unpicklable",
-            f"what {function}() returned or raised cannot be rebuilt from its pickle ({reason}): "
+            f"what {function}() returned or raised cannot be rebuilt from its pickle "
+            f"({_remote_reason(error)}): "
             "return something plain, and give exceptions of your own the arguments that their "
             "__init__ takes, with super().__init__(...)",
         )
@@ -268,10 +298,17 @@ def find_unpicklable(
                 f"the item of task {task} cannot be sent to a worker process or interpreter ({reason}): send "
                 "something plain, such as a path or an id, and let the task open the rest",
             )
+    reason = _remote_reason(error)
+    if "During handling of the above exception" in str(error.__cause__):
+        return Failure(
+            "unpicklable",
+            f"what {function}() raised cannot be sent back from a worker process or interpreter "
+            f"({reason}): define its class at the top level of a module",
+        )
     return Failure(
         "unpicklable",
         f"what {function}() returns cannot be sent back from a worker process or interpreter "
-        f"({describe_exception(error.__cause__ or error)}): return something plain",
+        f"({reason}): return something plain",
     )
 
 

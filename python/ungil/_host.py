@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 
 
 def main() -> None:
@@ -31,9 +32,28 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
 
+    os.register_at_fork(before=_note_forking_thread, after_in_child=_die_with_host)
+
     from ungil._workload import Workload
 
     _core.serve(channel, Workload(), keeper)
     sys.stdout.flush()
     # Pools that a failed task left blocked must not keep the host alive.
     os._exit(0)
+
+
+_is_main_thread_forking = False
+
+
+def _note_forking_thread() -> None:
+    global _is_main_thread_forking
+    # A thread that is not the main one may end, and its children would die with it.
+    _is_main_thread_forking = threading.current_thread() is threading.main_thread()
+
+
+def _die_with_host() -> None:
+    """Ends workers with the host even if keeper and experiment have been killed as well."""
+    from ungil import _core
+
+    if _is_main_thread_forking:
+        _core.die_with_parent(os.getppid())

@@ -72,9 +72,8 @@ class _Comparison:
             return _equal(one, other)
         if hasattr(one, "dtype") and hasattr(one, "shape"):
             return self._same_arrays(one, other, depth)
-        if callable(getattr(one, "equals", None)):
-            # Series and data frames of pandas and polars.
-            return bool(one.equals(other))
+        if type(one).__module__.partition(".")[0] in {"pandas", "polars"}:
+            return bool(one.equals(other)) if hasattr(one, "equals") else _equal(one, other)
         if isinstance(one, Mapping):
             return self._same_mappings(one, other, depth)
         if isinstance(one, (list, tuple)):

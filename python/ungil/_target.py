@@ -26,6 +26,12 @@ def load_target(target: str, warnings: list[str]) -> tuple[ModuleType, Any]:
     Raises:
         Failure: There is no such file, module or name, or importing it fails.
     """
+    try:
+        os.getcwd()
+    except OSError:
+        raise Failure(
+            "target", "the current folder no longer exists: change to one that does"
+        ) from None
     where, separator, name = target.rpartition(":")
     if not separator or not where or not name:
         example = target if target.endswith(".py") else "tasks.py"
@@ -37,29 +43,29 @@ def load_target(target: str, warnings: list[str]) -> tuple[ModuleType, Any]:
     is_path = where.endswith(".py") or os.sep in where or os.path.exists(where)
     module = _import_path(where, warnings) if is_path else _import_module(where)
     found: Any = module
+    holder = where
     for part in name.split("."):
         if not hasattr(found, part):
-            raise _missing_name(where, found, part)
+            raise _missing_name(holder, found, part)
         found = getattr(found, part)
+        holder = part
     return module, found
 
 
 def _missing_name(where: str, holder: Any, name: str) -> Failure:
-    callables = [
-        key for key, value in vars(holder).items() if callable(value) and not key.startswith("_")
-    ]
     import difflib
 
-    close = difflib.get_close_matches(name, callables, 1)
-    own = (
-        [
-            key
-            for key in callables
-            if getattr(vars(holder)[key], "__module__", None) == holder.__name__
-        ]
-        if isinstance(holder, ModuleType)
-        else callables
-    )
+    members = getattr(holder, "__dict__", {})
+    callables = [
+        key for key, value in members.items() if callable(value) and not key.startswith("_")
+    ]
+    close = difflib.get_close_matches(name, callables, 1, cutoff=0.7)
+    own = [
+        key
+        for key in callables
+        if not isinstance(holder, ModuleType)
+        or getattr(members[key], "__module__", None) == holder.__name__
+    ]
     if close:
         hint = f": did you mean {close[0]}?"
     elif own:
@@ -116,7 +122,18 @@ def _import_path(path: str, warnings: list[str]) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
-    sys.path.insert(0, os.getcwd())
+    folder = os.getcwd()
+    first = name.partition(".")[0]
+    if first in sys.stdlib_module_names:
+        for hiding in (first + ".py", first):
+            if os.path.exists(os.path.join(folder, hiding)):
+                raise Failure(
+                    "target",
+                    f"{hiding} in the current folder has the same name as the module {first!r} of "
+                    "the standard library, and would be imported in its place by the executors: "
+                    f"rename it, for example to my_{hiding}",
+                )
+    sys.path.insert(0, folder)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

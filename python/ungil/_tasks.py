@@ -96,6 +96,16 @@ class Logged:
         return result, os.getpid(), process, thread, start_ns, time.monotonic_ns()
 
 
+class _ThreadLoop:
+    """Closes an event loop when its thread, and what is local to that, ends."""
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self.runner = runner
+
+    def __del__(self) -> None:
+        self.runner.close()
+
+
 _thread_state: Any = None
 
 
@@ -106,11 +116,10 @@ def _thread_runner() -> asyncio.Runner:
 
     if _thread_state is None:
         _thread_state = threading.local()
-    runner: asyncio.Runner | None = getattr(_thread_state, "runner", None)
-    if runner is None:
-        runner = asyncio.Runner()
-        _thread_state.runner = runner
-    return runner
+    loop: _ThreadLoop | None = getattr(_thread_state, "loop", None)
+    if loop is None:
+        loop = _thread_state.loop = _ThreadLoop(asyncio.Runner())
+    return loop.runner
 
 
 _threads: dict[int, ThreadPoolExecutor] = {}

@@ -24,7 +24,7 @@ def evaluate(text: str, option: str, namespace: dict[str, Any]) -> Any:
     """
     try:
         # The user's own text in the user's own program: as safe as the function itself.
-        return eval(compile(text, f"<{option}>", "eval"), dict(namespace))
+        return eval(compile(text.strip(), f"<{option}>", "eval"), dict(namespace))
     except SyntaxError as error:
         raise Failure("items", f"{option} {text!r} is no Python expression: {error.msg}") from None
     except BaseException as error:
@@ -51,8 +51,8 @@ def evaluate_items(text: str, namespace: dict[str, Any]) -> list[Any]:
     """
     if os.path.isfile(text):
         try:
-            with open(text, encoding="utf-8") as file:
-                lines = file.read().splitlines()
+            with open(text, encoding="utf-8-sig") as file:
+                lines = file.read().split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise Failure(
                 "items", f"--items {text} cannot be read as text: {describe_exception(error)}"

@@ -292,10 +292,29 @@ class Session:
     def _tell(self, run: Callable[..., list[Any]], *arguments: Any) -> list[Any]:
         workload = self._workload
         try:
-            return run(workload.call, workload.items, *arguments)
+            results = run(workload.call, workload.items, *arguments)
+            self._refuse_unfinished(results)
+            return results
         except BaseException as error:
             failure = of_run(error, workload.name, self._pickles, workload.call, workload.items)
             raise failure from None
+
+    def _refuse_unfinished(self, results: list[Any]) -> None:
+        """A result that still has to be awaited or iterated means that no work was done."""
+        first = results[0] if results else None
+        if not inspect.iscoroutine(first) and not inspect.isgenerator(first):
+            return
+        for result in results:
+            # Left open it would be complained about, as never awaited.
+            if inspect.iscoroutine(result) or inspect.isgenerator(result):
+                result.close()
+        kind = "coroutine that nobody awaits" if inspect.iscoroutine(first) else "generator"
+        name = self._workload.name
+        raise Failure(
+            "target",
+            f"{name}() returns a {kind}, so a call does no work: compare an async def function "
+            "itself, or one that consumes what this one returns",
+        )
 
     def probe_sharing(self) -> tuple[bool, bool]:
         """See [`Pool.probe_sharing`][ungil.engines.Pool.probe_sharing]."""

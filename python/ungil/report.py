@@ -136,7 +136,7 @@ class Advice:
     Attributes:
         choice: The measurement of the model to use.
         fastest: All measurements that are as fast as the fastest.
-        certainty: ``"winner"``, ``"tie"``, ``"too_few_rounds"`` or ``"alone"``.
+        certainty: ``"winner"``, ``"tie"``, ``"undecided"`` or ``"alone"``.
         sentence: The advice with its reason.
     """
 

@@ -51,10 +51,12 @@ pub struct Evidence {
 pub struct Circumstances {
     /// Calls in the job.
     pub tasks: usize,
-    /// Calls that are all of the job's: whether it is a coroutine function.
+    /// Whether the function is a coroutine function.
     pub is_coroutine_function: bool,
     /// CPUs that may be used at once.
     pub usable_cpus: usize,
+    /// Whether all rounds were run that were planned, so that more time would not bring more.
+    pub has_run_all_rounds: bool,
     /// Seconds for the whole job in a serial loop.
     pub serial_time_s: Option<f64>,
     /// CPU cores used by the serial loop.
@@ -164,13 +166,21 @@ impl Sentence<'_> {
         };
         let choice = &self.evidence[self.choice].label;
         match certainty {
+            Certainty::Alone if self.evidence.len() == 1 => {
+                format!("{lead}: {choice}, and nothing to compare it with.")
+            }
             Certainty::Alone => format!("{lead}: {choice}; no other model finished."),
             Certainty::Undecided => format!(
                 "{lead}: not decided after {rounds} round{}; {choice} came out fastest{}, but {} \
-                 may be as fast. More rounds would tell: a larger budget or fewer items.",
+                 may be as fast. {}",
                 if rounds == 1 { "" } else { "s" },
                 self.by_how_much(),
-                self.others_in_tie()
+                self.others_in_tie(),
+                if self.circumstances.has_run_all_rounds {
+                    "All planned rounds were run: on a quieter machine they might tell."
+                } else {
+                    "More rounds would tell: a larger budget or fewer items."
+                }
             ),
             Certainty::Winner => {
                 format!("{lead}: {choice}{}, because {}.", self.by_how_much(), self.reason())
@@ -213,7 +223,9 @@ impl Sentence<'_> {
         match chosen.times_faster {
             _ if chosen.model == Model::Serial => String::new(),
             None => String::new(),
-            Some(Estimate { value, interval, .. }) => {
+            Some(Estimate { value, interval, samples }) => {
+                // An interval of two or three rounds is as wide as it is uninformative.
+                let interval = interval.filter(|_| samples >= ROUNDS_FOR_A_TIE);
                 let interval = interval.map_or(String::new(), |interval| {
                     format!(
                         " (95 % interval {} to {})",
@@ -266,9 +278,14 @@ impl Sentence<'_> {
         };
         let tasks = self.circumstances.tasks.max(1) as f64;
         let work_s = serial_s / tasks;
-        let parallel = rival.workers.min(self.circumstances.usable_cpus).max(1) as f64;
-        let overhead_s = rival.time_s.unwrap_or(serial_s) / tasks - work_s / parallel;
+        // Only what a run took longer than the serial one is sure to be the cost of handing over;
+        // time that workers failed to save may have other reasons.
+        let added_s = (rival.time_s.unwrap_or(serial_s) - serial_s) / tasks;
         let start_up_s = rival.start_up_s.unwrap_or(0.0);
+        let rival_cores = rival.cpu_cores_used.unwrap_or(0.0);
+        if self.circumstances.tasks == 1 {
+            return "there is one task, and nothing to run beside it".to_owned();
+        }
         if self.repetition == Repetition::Once && start_up_s > 0.5 * serial_s {
             return format!(
                 "the whole job takes {} and starting {} alone takes {}",
@@ -280,19 +297,25 @@ impl Sentence<'_> {
         if self.circumstances.usable_cpus == 1 && !self.waits() {
             return "the work computes and there is one CPU to use".to_owned();
         }
-        if overhead_s > 0.3 * work_s {
+        if added_s > 0.3 * work_s {
             return format!(
                 "a task takes {} and handing it to {} costs {} more",
                 quantity::duration(work_s),
                 rival.label,
-                quantity::duration(overhead_s)
+                quantity::duration(added_s)
+            );
+        }
+        if !self.waits() && rival.model == Model::Threads && rival_cores <= TURNS_CORES {
+            return format!(
+                "the work computes and threads took turns at it ({} CPU cores used between them)",
+                quantity::ratio(rival_cores)
             );
         }
         format!(
             "no other model was faster by {} or more ({} used {} CPU cores, serial {})",
             quantity::percent(PRACTICAL_MARGIN),
             rival.label,
-            quantity::ratio(rival.cpu_cores_used.unwrap_or(0.0)),
+            quantity::ratio(rival_cores),
             quantity::ratio(self.serial_cores())
         )
     }
@@ -317,8 +340,8 @@ impl Sentence<'_> {
         } else {
             match chosen.cpu_cores_used {
                 Some(cores) if cores > TURNS_CORES => format!(
-                    "the work computes and its threads used {} CPU cores at once, so it runs \
-                     without the GIL",
+                    "the work computes and its threads used {} CPU cores at once, so it does \
+                     not wait for the GIL",
                     quantity::ratio(cores)
                 ),
                 Some(cores) => {

@@ -34,6 +34,7 @@ fn advice_with(
         tasks: 10,
         is_coroutine_function: false,
         usable_cpus: 2,
+        has_run_all_rounds: false,
         serial_time_s: evidence[0].time_s,
         serial_cpu_cores_used: evidence[0].cpu_cores_used,
         pickling_s_per_task: Some(1e-6),
@@ -103,6 +104,42 @@ fn tiny_work_stays_serial_because_handing_it_over_costs_more() {
 }
 
 #[test]
+fn computing_work_whose_threads_took_turns_is_told_so_and_not_charged_for_handing_over() {
+    let advice = advice(&[
+        Measured(Model::Serial, scaled(1.0), 1.0, 0.0),
+        Measured(Model::Threads, scaled(1.04), 0.99, 0.001),
+    ]);
+    assert_eq!(advice.choice, 0);
+    assert!(advice.sentence.contains("threads took turns at it (0.990"), "{}", advice.sentence);
+}
+
+#[test]
+fn one_task_has_nothing_to_run_beside_it() {
+    let models = [
+        Measured(Model::Serial, scaled(1.0), 0.0, 0.0),
+        Measured(Model::Threads, scaled(1.05), 0.0, 0.001),
+    ];
+    let advice = advice_with(Repetition::Repeated, &models, |circumstances| {
+        circumstances.tasks = 1;
+    });
+    assert!(advice.sentence.contains("there is one task"), "{}", advice.sentence);
+}
+
+#[test]
+fn more_rounds_are_only_asked_for_where_there_could_be_more() {
+    let models = [
+        Measured(Model::Serial, &[1.0, 1.1, 0.9, 1.0, 1.0], 1.0, 0.0),
+        Measured(Model::Processes, &[0.4, 1.5, 0.5, 1.2, 0.5], 1.9, 0.012),
+    ];
+    let some = advice_with(Repetition::Repeated, &models, |_| {});
+    assert!(some.sentence.contains("More rounds would tell"), "{}", some.sentence);
+    let all = advice_with(Repetition::Repeated, &models, |circumstances| {
+        circumstances.has_run_all_rounds = true;
+    });
+    assert!(all.sentence.contains("All planned rounds were run"), "{}", all.sentence);
+}
+
+#[test]
 fn a_job_shorter_than_the_start_up_stays_serial_when_run_once() {
     let models = [
         Measured(Model::Serial, scaled(0.010), 1.0, 0.0),
@@ -168,5 +205,5 @@ fn noise_as_large_as_the_difference_is_not_called_a_tie_either() {
 fn one_model_alone_is_said_to_be_alone() {
     let advice = advice(&[Measured(Model::Serial, scaled(1.0), 1.0, 0.0)]);
     assert_eq!(advice.certainty, Certainty::Alone);
-    assert!(advice.sentence.contains("no other model finished"), "{}", advice.sentence);
+    assert!(advice.sentence.contains("nothing to compare it with"), "{}", advice.sentence);
 }

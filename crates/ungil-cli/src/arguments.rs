@@ -9,6 +9,8 @@ use crate::exit_code;
 
 /// More workers than this are a typing error rather than an experiment.
 const WORKERS_LIMIT: usize = 4096;
+/// Each task is an object of the host's, so that more of them would only fill the memory.
+const COUNT_LIMIT: usize = 10_000_000;
 /// Seconds; a year is as good as for ever.
 const BUDGET_LIMIT_S: f64 = 31_536_000.0;
 
@@ -118,6 +120,7 @@ pub struct Counts(pub Vec<usize>);
 fn parse_count(text: &str) -> Result<usize, String> {
     match text.trim().parse::<usize>() {
         Ok(0) => Err("it must be at least 1".to_owned()),
+        Ok(count) if count > COUNT_LIMIT => Err(format!("{COUNT_LIMIT} is the limit")),
         Ok(count) => Ok(count),
         Err(_) => Err("it must be a whole number, such as 8".to_owned()),
     }
@@ -182,6 +185,7 @@ mod tests {
             (["--workers", "9999999"], "the limit"),
             (["--tasks", "0"], "at least 1"),
             (["--tasks", "1.5"], "whole number"),
+            (["--tasks", "1000000000000"], "the limit"),
             (["--budget", "0"], "positive number of seconds"),
             (["--budget", "nan"], "positive number of seconds"),
             (["--budget", "-1"], "positive number of seconds"),

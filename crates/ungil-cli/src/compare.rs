@@ -39,14 +39,16 @@ pub fn run(
     let mut comparisons = Vec::new();
     let mut code = ExitCode::Success;
     for plan in plans {
-        let mut progress = Progress::new(plan.budget_s, output.style.is_unicode, is_interrupted);
+        let mut progress = Progress::new(plan.budget_s, output.style, is_interrupted);
         let outcome = ungil_compare::run(&plan, launcher, &mut progress);
         progress.clear();
         match outcome {
             Ok(comparison) => {
                 let this = exit_code::of_comparison(&comparison);
                 code = worse(code, this);
-                output.show(&comparison, options.log);
+                if let Err(error) = output.show(&comparison, options.log) {
+                    return complain_of_output(&error);
+                }
                 comparisons.push(comparison);
                 if this == ExitCode::Interrupted {
                     break;
@@ -57,7 +59,7 @@ pub fn run(
     }
     match write_json(options, json_file, &comparisons) {
         Ok(()) => code,
-        Err(message) => complain(&message, ExitCode::Internal),
+        Err(error) => complain_of_output(&error),
     }
 }
 
@@ -123,6 +125,7 @@ fn standard_input() -> Result<Vec<String>, Refusal> {
         .map_err(|message| (ExitCode::Items, message))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| (ExitCode::Items, "--items -: standard input is not UTF-8 text".to_owned()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
 }
 
@@ -135,30 +138,56 @@ fn writes_json_to_stdout(options: &CompareOptions) -> bool {
     options.json.as_deref() == Some(Path::new("-"))
 }
 
-/// Opens the file before the comparison, so that a wrong path is not found out after it.
-fn open_json(options: &CompareOptions) -> Result<Option<File>, Refusal> {
+/// A file to write to. It is opened before the comparison, so that a wrong path is not found out
+/// after it, and removed again if it was created for nothing.
+struct JsonFile<'a> {
+    path: &'a Path,
+    file: File,
+    is_unused: bool,
+}
+
+impl Drop for JsonFile<'_> {
+    fn drop(&mut self) {
+        if self.is_unused {
+            // Whoever removed it first wanted the same.
+            let _ = std::fs::remove_file(self.path);
+        }
+    }
+}
+
+fn open_json(options: &CompareOptions) -> Result<Option<JsonFile<'_>>, Refusal> {
     let Some(path) = options.json.as_deref().filter(|path| *path != Path::new("-")) else {
         return Ok(None);
     };
-    OpenOptions::new().write(true).create(true).truncate(false).open(path).map(Some).map_err(
-        |error| (ExitCode::Usage, format!("--json {}: failed to open it: {error}", path.display())),
-    )
+    let created = OpenOptions::new().write(true).create_new(true).open(path);
+    let is_unused = created.is_ok();
+    let opened = match created {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().write(true).open(path)
+        }
+        created => created,
+    };
+    opened.map(|file| Some(JsonFile { path, file, is_unused })).map_err(|error| {
+        (ExitCode::Usage, format!("--json {}: failed to open it: {error}", path.display()))
+    })
 }
 
 fn write_json(
     options: &CompareOptions,
-    file: Option<File>,
+    file: Option<JsonFile<'_>>,
     comparisons: &[Comparison],
-) -> Result<(), String> {
+) -> io::Result<()> {
+    let text = json::render(comparisons);
     if writes_json_to_stdout(options) {
-        print(&json::render(comparisons));
-    } else if let Some(mut file) = file {
-        let text = json::render(comparisons);
-        file.set_len(0)
-            .and_then(|()| file.write_all(text.as_bytes()))
-            .map_err(|error| format!("--json: failed to write it: {error}"))?;
+        return print(&text);
     }
-    Ok(())
+    let Some(mut json) = file else { return Ok(()) };
+    json.is_unused = false;
+    // A device or a pipe has no length to cut.
+    if json.file.metadata()?.is_file() {
+        json.file.set_len(0)?;
+    }
+    json.file.write_all(text.as_bytes())
 }
 
 struct Output {
@@ -167,23 +196,30 @@ struct Output {
 }
 
 impl Output {
-    fn show(&mut self, comparison: &Comparison, is_logged: bool) {
+    fn show(&mut self, comparison: &Comparison, is_logged: bool) -> io::Result<()> {
         let mut shown = text::render(comparison, &self.style);
         if is_logged {
             shown = format!("{}\n{shown}", log::render(comparison));
         }
         if self.is_text_on_stdout {
-            print(&format!("{}\n\n", shown.trim_end()));
+            print(&format!("{}\n\n", shown.trim_end()))
         } else {
-            let _ = writeln!(io::stderr(), "{}\n", shown.trim_end());
+            writeln!(io::stderr(), "{}\n", shown.trim_end())
         }
     }
 }
 
 /// Writes to standard output; a reader that went away (`| head`) misses nothing it wants.
-fn print(text: &str) {
+fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+fn complain_of_output(error: &io::Error) -> ExitCode {
+    complain(&format!("the result could not be written: {error}"), ExitCode::Unwritten)
 }
 
 fn complain(message: &str, code: ExitCode) -> ExitCode {

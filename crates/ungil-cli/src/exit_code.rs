@@ -24,6 +24,8 @@ pub enum ExitCode {
     /// The function remembers earlier calls or prepares something in its first run, so that
     /// repeated runs do not measure all of its work.
     Memoised = 7,
+    /// The result could not be written.
+    Unwritten = 8,
     /// ungil itself failed.
     Internal = 70,
     /// Ctrl-C.
@@ -41,6 +43,7 @@ Exit codes:
   5    models gave different results
   6    no model finished
   7    the function is memoised, or its first run is far slower than later ones
+  8    the result could not be written
   70   ungil itself failed
   130  interrupted by Ctrl-C";
 

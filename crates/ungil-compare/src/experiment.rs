@@ -71,6 +71,8 @@ pub struct Context<'a> {
     started: Instant,
     deadline: Instant,
     budget: Duration,
+    /// How long the lane at hand may take in all, while it has a share of its own.
+    share: Option<Duration>,
     is_interrupted: bool,
 }
 
@@ -101,7 +103,7 @@ impl Context<'_> {
         deadline: Instant,
         reads_memory: bool,
     ) -> Result<(Reply, Vec<u8>), Failure> {
-        let asked = Instant::now();
+        let allowed = self.share.unwrap_or(self.budget);
         let observer = &mut *self.observer;
         let outcome = host
             .exchange(request, payload, deadline, reads_memory, &mut || !observer.is_interrupted());
@@ -109,7 +111,6 @@ impl Context<'_> {
             Ok((Reply::Failed(failure), _)) => Err(failure),
             Ok(reply) => Ok(reply),
             Err(lost) => {
-                let allowed = deadline.saturating_duration_since(asked);
                 let doing = match request {
                     Request::Load(_) | Request::ShareItems => Doing::Loading,
                     _ => Doing::Running,
@@ -143,6 +144,7 @@ pub fn run(
         started,
         deadline: started + plan.budget(),
         budget: plan.budget(),
+        share: None,
         is_interrupted: false,
     };
     context.stage(Stage::Loading);

@@ -126,7 +126,7 @@ struct Host<'a> {
     model: Model,
     is_compared: bool,
     own_process: u32,
-    /// Processes in the tree before any task ran.
+    /// Processes in the tree when the pool had started.
     quiet_tree: usize,
 }
 
@@ -135,11 +135,9 @@ impl Host<'_> {
         let reply = match request {
             Request::ShareItems => return shared(self.workload.items(PAYLOAD_LIMIT_BYTES)),
             Request::ShareResults => return shared(self.workload.results(PAYLOAD_LIMIT_BYTES)),
-            Request::Load(job) => self
-                .workload
-                .load(&job, payload)
-                .map(|loaded| Reply::Loaded(Box::new(loaded)))
-                .inspect(|_| self.quiet_tree = Tree::below(self.keeper).pids().len()),
+            Request::Load(job) => {
+                self.workload.load(&job, payload).map(|loaded| Reply::Loaded(Box::new(loaded)))
+            }
             Request::Start(setup) => self.start(&setup).map(Reply::Started),
             Request::Run(instruments) => self.run(instruments).map(|run| Reply::Ran(Box::new(run))),
             Request::Once(setup) => self.once(&setup).map(|run| Reply::Ran(Box::new(run))),
@@ -169,6 +167,8 @@ impl Host<'_> {
         let mut pool = self.workload.engine(&setup.engine)?.open(setup)?;
         let start_up = pool.start(opened_at_ns);
         self.pool = Some(pool);
+        // What the pool itself needs besides, such as a resource tracker, is nothing left behind.
+        self.quiet_tree = Tree::below(self.keeper).pids().len();
         start_up
     }
 
@@ -194,7 +194,7 @@ impl Host<'_> {
         }
         let wall = started.elapsed();
         let cpu = meter.stop();
-        Ok(Run { tick_delays_s: delays_s, log, ..self.finished(wall, cpu) })
+        Ok(Run { tick_delays_s: delays_s, log, ..self.finished(wall, cpu, self.left_running()) })
     }
 
     fn once(&mut self, setup: &Setup) -> Result<Run, Failure> {
@@ -206,16 +206,22 @@ impl Host<'_> {
         let closed = pool.close();
         let wall = started.elapsed();
         outcome.and(closed)?;
-        Ok(self.finished(wall, meter.stop()))
+        let cpu = meter.stop();
+        Ok(self.finished(wall, cpu, 0))
+    }
+
+    /// Processes below the keeper that the open pool did not need when it had started.
+    ///
+    /// Pools of processes start and end workers as they like, so there it cannot be told.
+    fn left_running(&self) -> usize {
+        if self.model.uses_processes() {
+            return 0;
+        }
+        Tree::below(self.keeper).pids().len().saturating_sub(self.quiet_tree)
     }
 
     /// What is found out about a run after its clock has stopped.
-    fn finished(&self, wall: Duration, cpu: Duration) -> Run {
-        let left_running = if self.model.uses_processes() {
-            0
-        } else {
-            Tree::below(self.keeper).pids().len().saturating_sub(self.quiet_tree)
-        };
+    fn finished(&self, wall: Duration, cpu: Duration, left_running: usize) -> Run {
         Run {
             wall_s: wall.as_secs_f64(),
             cpu_s: cpu.as_secs_f64(),

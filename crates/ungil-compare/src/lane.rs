@@ -157,7 +157,10 @@ impl Lane {
             self.warm_up_s = Some(run.wall_s);
             self.warm_up_cores = cores_used(&run);
             self.delays_s.extend(&run.tick_delays_s);
-            if self.delays_s.len() >= TICKS_ENOUGH || run.wall_s > SHORT_WARM_UP_S {
+            // Another one must not cost what this one has found out.
+            let left_s = deadline.saturating_duration_since(Instant::now()).as_secs_f64();
+            let is_affordable = run.wall_s <= SHORT_WARM_UP_S && 4.0 * run.wall_s < left_s;
+            if self.delays_s.len() >= TICKS_ENOUGH || !is_affordable {
                 break;
             }
         }

@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open};
 use ungil_observe::Tree;
 
 use crate::ending::end_processes;
@@ -58,6 +58,8 @@ impl Launch for ProcessLauncher {
             .spawn()?;
         Ok(Host {
             channel: Some(ours),
+            // Without one, only the channel tells; it does so late if workers still hold it.
+            keeper_end: pidfd_open(Pid::from_child(&keeper), PidfdFlags::empty()).ok(),
             keeper: Some(keeper),
             output: Some(File::from(OwnedFd::from(output))),
             printed: Printed::default(),
@@ -99,11 +101,19 @@ pub enum Lost {
     Broken(io::Error),
 }
 
+/// What a wait ended with.
+enum Event {
+    Readable,
+    KeeperEnded,
+    Nothing,
+}
+
 /// A running host. Dropping it ends it and everything it started.
 #[derive(Debug)]
 pub struct Host {
     channel: Option<UnixStream>,
     keeper: Option<Child>,
+    keeper_end: Option<OwnedFd>,
     output: Option<File>,
     /// What the function printed so far.
     pub printed: Printed,
@@ -116,6 +126,7 @@ impl Host {
     pub fn from_channel(channel: UnixStream) -> Host {
         Host {
             channel: Some(channel),
+            keeper_end: None,
             keeper: None,
             output: None,
             printed: Printed::default(),
@@ -184,25 +195,35 @@ impl Host {
             if reads_memory {
                 wait = wait.min(next_reading.saturating_duration_since(now));
             }
-            if self.wait_for_events(wait).map_err(Lost::Broken)? {
-                return Ok(());
+            match self.wait_for_events(wait).map_err(Lost::Broken)? {
+                Event::Readable => return Ok(()),
+                Event::KeeperEnded => return Err(Lost::Ended(self.end())),
+                Event::Nothing => self.drain_output(),
             }
-            self.drain_output();
         }
     }
 
-    /// Waits for the channel or for printed text; `true` if the channel can be read.
-    fn wait_for_events(&self, wait: Duration) -> io::Result<bool> {
-        let Some(channel) = &self.channel else { return Ok(true) };
+    /// Waits for the channel, the keeper's end or printed text.
+    fn wait_for_events(&self, wait: Duration) -> io::Result<Event> {
+        let Some(channel) = &self.channel else { return Ok(Event::Readable) };
         let mut watched = vec![PollFd::new(channel, PollFlags::IN)];
-        if let Some(output) = &self.output {
-            watched.push(PollFd::from_borrowed_fd(output.as_fd(), PollFlags::IN));
-        }
+        let others =
+            [self.keeper_end.as_ref().map(AsFd::as_fd), self.output.as_ref().map(AsFd::as_fd)];
+        let has_keeper = others[0].is_some();
+        watched.extend(
+            others
+                .into_iter()
+                .flatten()
+                .map(|other| PollFd::from_borrowed_fd(other, PollFlags::IN)),
+        );
         let wait = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
         match poll(&mut watched, Some(&wait)) {
-            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(rustix::io::Errno::INTR) => Ok(Event::Nothing),
             Err(error) => Err(error.into()),
-            Ok(_) => Ok(!watched[0].revents().is_empty()),
+            // An answer that was sent before the end is an answer.
+            Ok(_) if !watched[0].revents().is_empty() => Ok(Event::Readable),
+            Ok(_) if has_keeper && !watched[1].revents().is_empty() => Ok(Event::KeeperEnded),
+            Ok(_) => Ok(Event::Nothing),
         }
     }
 

@@ -13,7 +13,9 @@ pub fn main(py: Python<'_>, arguments: Vec<String>) -> PyResult<u8> {
     let mut interrupt = Interrupt::default();
     let code =
         py.detach(|| ungil_cli::run(&arguments, &mut launcher, &mut || interrupt.is_raised()));
-    match interrupt.into_error() {
+    // A second Ctrl-C while the first one was obeyed says nothing new.
+    let impatient = py.check_signals();
+    match interrupt.into_error().or(impatient.err()) {
         // The command has already said that it was interrupted.
         Some(error) if !error.is_instance_of::<PyKeyboardInterrupt>(py) => Err(error),
         _ => Ok(code),

@@ -8,6 +8,7 @@ each lives in a module of its own, which is imported only in the hosts that meas
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -152,7 +153,8 @@ class Pool(ABC):
 
     def probe_sharing(self) -> tuple[bool, bool]:
         """Whether the caller sees a worker's change, and a worker the caller's."""
-        token = id(self)
+        # Not a number that a worker may have inherited from an earlier probe.
+        token = time.monotonic_ns()
         self.submit(_tasks.write_shared, token).result()
         caller_sees_worker = _tasks.shared.get("worker") == token
         _tasks.shared["caller"] = token

@@ -30,7 +30,19 @@ class _Ended:
 
 
 class SerialPool(Pool):
-    """One call after the other in the calling thread."""
+    """One call after the other in the calling thread.
+
+    Coroutines are awaited one after the other in one event loop, which stays the same for all
+    runs: what a function keeps of its loop, such as a client's session, stays good.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._runner = asyncio.Runner() if setup.is_coroutine_function else None
+
+    def prepare(self, call: _tasks.Call) -> _tasks.Call:
+        runner = self._runner
+        return call if runner is None else lambda item: runner.run(call(item))
 
     def submit(self, call: _tasks.Call, item: Any) -> Handle:
         return _Ended(call(item))
@@ -47,21 +59,21 @@ class SerialPool(Pool):
         return results
 
     def run(self, call: _tasks.Call, items: Sequence[Any]) -> list[Any]:
-        if not self.setup.is_coroutine_function:
+        if self._runner is None:
             return self.map(call, items)
 
-        # One event loop for the whole run, as a program that awaits one after the other has.
         async def one_after_the_other() -> list[Any]:
-            return [await call(item) for item in items]
+            return [await _numbered(call, *pair) for pair in enumerate(items)]
 
-        return asyncio.run(one_after_the_other())
+        return self._runner.run(one_after_the_other())
 
     def run_ticking(self, call: _tasks.Call, items: Sequence[Any], ticker: Ticker) -> list[Any]:
         # The calling thread is busy with the tasks: no tick gets a turn before the end.
         return self.map(_tasks.Guarded(self.prepare(call)), items)
 
     def close(self) -> None:
-        pass
+        if self._runner is not None:
+            self._runner.close()
 
 
 class AsyncioPool(Pool):

@@ -18,6 +18,7 @@ impl Experiment<'_> {
         candidates: &[usize],
         ranking: &Ranking,
         rounds: usize,
+        ended: Ended,
     ) -> Option<Advice> {
         let serial = self.lanes.first().filter(|lane| lane.is_usable());
         let is_once = repetition == Repetition::Once;
@@ -54,6 +55,7 @@ impl Experiment<'_> {
             tasks: self.loaded.tasks,
             is_coroutine_function: self.loaded.is_coroutine_function,
             usable_cpus: self.usable_cpus,
+            has_run_all_rounds: ended == Ended::AllRounds,
             serial_time_s: median(&serial_times_s),
             serial_cpu_cores_used: serial.and_then(Lane::cpu_cores_used),
             pickling_s_per_task: self.serialisation.map(|cost| cost.seconds_per_task),

@@ -16,7 +16,7 @@ const PRINTED_CHARACTERS: usize = 80;
 const WORTH_REMEMBERING_S: f64 = 0.005;
 
 impl Experiment<'_> {
-    fn note(&mut self, kind: NoteKind, message: String) {
+    pub(super) fn note(&mut self, kind: NoteKind, message: String) {
         self.notes.push(Note { kind, message });
     }
 

@@ -6,7 +6,7 @@ use rand::seq::SliceRandom;
 use ungil_advise::reason::{Advice, Repetition};
 use ungil_advise::{Looks, Model, PRACTICAL_MARGIN, Ranking, Relation, TOTAL_ALPHA, rank};
 
-use crate::comparison::Ended;
+use crate::comparison::{Ended, NoteKind};
 use crate::experiment::{Context, Experiment, Stage, launch, load};
 use crate::lane::unexpected;
 use crate::message::{Failure, FailureKind, Reply, Request};
@@ -49,7 +49,8 @@ impl Experiment<'_> {
             if context.is_interrupted {
                 break Ended::Interrupted;
             }
-            if active.len() < 2 {
+            // A setup that was alone from the start is measured; one that is left over is not.
+            if active.len() < 2 && self.lanes.len() > 1 || active.is_empty() {
                 break Ended::NothingLeft;
             }
             if rounds >= limit {
@@ -104,7 +105,7 @@ impl Experiment<'_> {
             }
         }
         let advice = verdict.and_then(|(candidates, ranking, rounds)| {
-            self.advise(Repetition::Repeated, &candidates, &ranking, rounds)
+            self.advise(Repetition::Repeated, &candidates, &ranking, rounds, ended)
         });
         Outcome { ended, repeated: advice, once: None }
     }
@@ -190,16 +191,11 @@ impl Experiment<'_> {
             }
             context.stage(Stage::FreshStart(block + 1));
             let began = Instant::now();
-            let mut order = candidates.clone();
-            order.shuffle(&mut self.random);
-            for at in order {
-                if self.run_fresh(context, at).is_err() {
-                    candidates.retain(|candidate| *candidate != at);
-                }
+            let is_whole = self.run_block(context, &mut candidates);
+            if !is_whole {
+                break;
             }
-            if !context.is_interrupted {
-                self.fresh_starts = block + 1;
-            }
+            self.fresh_starts = block + 1;
             block_cost = began.elapsed();
         }
         if self.fresh_starts == 0 {
@@ -211,7 +207,32 @@ impl Experiment<'_> {
             .map(|at| self.lanes[*at].once_times_s[..self.fresh_starts].to_vec())
             .collect();
         let ranking = rank(&times, PRACTICAL_MARGIN, ONCE_ALPHA)?;
-        self.advise(Repetition::Once, &competing, &ranking, self.fresh_starts)
+        let is_all = self.fresh_starts == FRESH_STARTS;
+        let ended = if is_all { Ended::AllRounds } else { Ended::Budget };
+        self.advise(Repetition::Once, &competing, &ranking, self.fresh_starts, ended)
+    }
+
+    /// Starts every candidate afresh once, in random order; `false` if time ran out before the end.
+    ///
+    /// A candidate that fails is no candidate any more, and the reader is told why.
+    fn run_block(&mut self, context: &mut Context, candidates: &mut Vec<usize>) -> bool {
+        let mut order = candidates.clone();
+        order.shuffle(&mut self.random);
+        for at in order {
+            match self.run_fresh(context, at) {
+                Ok(()) => {}
+                Err(Failure { kind: FailureKind::TimedOut | FailureKind::Interrupted, .. }) => {
+                    return false;
+                }
+                Err(failure) => {
+                    candidates.retain(|candidate| *candidate != at);
+                    let label = &self.lanes[at].label;
+                    let message = format!("{label}: a fresh start failed: {failure}.");
+                    self.note(NoteKind::Job, message);
+                }
+            }
+        }
+        true
     }
 
     fn run_fresh(&mut self, context: &mut Context, at: usize) -> Result<(), Failure> {

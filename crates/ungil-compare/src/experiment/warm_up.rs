@@ -1,6 +1,6 @@
 //! Before the rounds: who takes part, with how many workers, and what the right results are.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ungil_advise::{Model, past_the_knee};
 
@@ -9,6 +9,9 @@ use crate::lane::Lane;
 use crate::launch::Host;
 use crate::message::{Failure, FailureKind, Reply, Request};
 use crate::plan;
+
+/// With less time than this nothing is started any more.
+const SHORTEST_SHARE: Duration = Duration::from_millis(20);
 
 impl Experiment<'_> {
     /// Serial first, for the number of workers and the reference; then everybody else.
@@ -125,10 +128,12 @@ impl Experiment<'_> {
             lane.failure = Some(Failure::new(FailureKind::Interrupted, "interrupted"));
         } else {
             let share = context.remaining() / left.max(1) as u32;
+            context.share = Some(share);
             if let Err(failure) = self.prepare(context, &mut lane, Instant::now() + share) {
                 lane.failure = Some(failure);
                 lane.end_host();
             }
+            context.share = None;
         }
         self.lanes.push(lane);
     }
@@ -139,6 +144,11 @@ impl Experiment<'_> {
         lane: &mut Lane,
         deadline: Instant,
     ) -> Result<(), Failure> {
+        if deadline.saturating_duration_since(Instant::now()) < SHORTEST_SHARE {
+            let message = "no time was left in the budget to run it: give fewer items or a larger \
+                           --budget";
+            return Err(Failure::new(FailureKind::TimedOut, message));
+        }
         if lane.host.is_none() {
             let began = Instant::now();
             let mut host = launch(self.launcher)?;
@@ -154,7 +164,8 @@ impl Experiment<'_> {
         if self.reference.is_none() {
             self.take_reference(context, lane)?;
         }
-        if self.plan.is_logged {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if self.plan.is_logged && left.as_secs_f64() > 2.0 * lane.expected_s() {
             lane.run_logged(context, deadline)?;
         }
         Ok(())

@@ -6,12 +6,16 @@ use ungil_advise::quantity;
 use ungil_compare::plan::Announcement;
 
 use crate::counted::counted;
+use crate::text::style::Style;
 use crate::text::visible_line;
+use crate::text::wrap::wrap;
 
 /// How often the function will be called at most, and what that means.
-pub fn announcement(announcement: &Announcement) -> String {
+///
+/// One sentence a line, wrapped to the style's width.
+pub fn announcement(announcement: &Announcement, style: &Style) -> String {
     let function = visible_line(&announcement.function);
-    format!(
+    let text = format!(
         "{function}(): {} a run; at most {} x {} x {} = {}, at most {}.\n\
          Every call is a real one: what {function}() writes, sends or deletes, it does each time.",
         counted(announcement.tasks as u64, "task"),
@@ -20,7 +24,9 @@ pub fn announcement(announcement: &Announcement) -> String {
         counted(announcement.tasks as u64, "task"),
         counted(announcement.calls(), "call"),
         allowed(announcement.budget),
-    )
+    );
+    let sentences = text.lines().flat_map(|line| wrap(line, style.prose_columns(), "", "  "));
+    sentences.collect::<Vec<String>>().join("\n")
 }
 
 /// A time that somebody chose: `60 s`, not `60.0 s`.
@@ -49,7 +55,7 @@ mod tests {
     #[test]
     fn calls_are_announced_with_how_they_come_about() {
         assert_eq!(
-            super::announcement(&resize()),
+            super::announcement(&resize(), &Style::plain(100)),
             "resize(): 64 tasks a run; at most 4 ways x 49 runs x 64 tasks = 12,544 calls, at \
              most 60 s.\nEvery call is a real one: what resize() writes, sends or deletes, it \
              does each time."
@@ -58,16 +64,25 @@ mod tests {
 
     #[test]
     fn one_of_each_is_singular_and_names_are_harmless() {
-        let announced = super::announcement(&Announcement {
-            function: "\x1b[2J".to_owned(),
-            tasks: 1,
-            setups: 1,
-            runs: 1,
-            budget: Duration::from_millis(2500),
-        });
+        let announced = super::announcement(
+            &Announcement {
+                function: "\x1b[2J".to_owned(),
+                tasks: 1,
+                setups: 1,
+                runs: 1,
+                budget: Duration::from_millis(2500),
+            },
+            &Style::plain(100),
+        );
         assert!(announced.starts_with(
             r"\x1b[2J(): 1 task a run; at most 1 way x 1 run x 1 task = 1 call, at most 2.50 s."
         ));
+    }
+
+    #[test]
+    fn narrow_terminals_wrap_it() {
+        let announced = super::announcement(&resize(), &Style::plain(40));
+        assert!(announced.lines().all(|line| line.chars().count() <= 40), "{announced}");
     }
 
     #[test]

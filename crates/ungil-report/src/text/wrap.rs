@@ -32,8 +32,11 @@ fn wrap_line(source: &str, width: usize, first: &str, hanging: &str, lines: &mut
             line.push(' ');
         }
         let mut rest = word;
-        while columns(&line) + columns(rest) > width {
+        // Measured once and counted down: a word may have megabytes.
+        let mut rest_columns = columns(rest);
+        while columns(&line) + rest_columns > width {
             let (head, tail) = rest.split_at(fitting(rest, width, columns(&line)));
+            rest_columns = rest_columns.saturating_sub(columns(head));
             lines.push(std::mem::replace(&mut line, hanging.to_owned()) + head);
             rest = tail;
         }

@@ -1,0 +1,95 @@
+"""Known answers, found by measurement: what a function is called does not matter."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TARGETS, Outcome, Run
+
+# Seconds of one comparison; doubled, twice at most, when the tool itself says "undecided".
+BUDGET_S = 6
+RETRIES = 2
+
+
+@pytest.fixture(scope="module")
+def steps() -> int:
+    """Steps of a countdown of about 40 ms on this machine."""
+    best_s = float("inf")
+    for _ in range(3):
+        began = time.perf_counter()
+        left = 200_000
+        while left > 0:
+            left -= 1
+        best_s = min(best_s, time.perf_counter() - began)
+    return int(200_000 * 0.04 / best_s)
+
+
+def decide(run_ungil: Run, target: Path, function: str, items: str) -> Outcome:
+    """Compares until the tool has decided how a function is run repeatedly."""
+    budget_s = BUDGET_S
+    for _ in range(RETRIES):
+        outcome = run_ungil(
+            ["compare", f"{target}:{function}", "--items", items, "--budget", str(budget_s)]
+        )
+        assert outcome.code == 0, outcome
+        if outcome.comparison["repeated"]["certainty"] != "undecided":
+            return outcome
+        budget_s *= 2
+    return run_ungil(
+        ["compare", f"{target}:{function}", "--items", items, "--budget", str(budget_s)]
+    )
+
+
+def choice(outcome: Outcome) -> str:
+    """The model that is named for a job that runs repeatedly."""
+    chosen = outcome.comparison["repeated"]["choice"]
+    return outcome.comparison["measurements"][chosen]["setup"]["model"]
+
+
+def wording(outcome: Outcome) -> str:
+    return outcome.comparison["repeated"]["sentence"]
+
+
+@pytest.mark.parametrize("named", ["known.py:countdown", "misleading.py:sleep"])
+def test_counting_in_python_fits_processes(run_ungil: Run, steps: int, named: str) -> None:
+    file, _, function = named.partition(":")
+    outcome = decide(run_ungil, TARGETS / file, function, f"[{steps}] * 4")
+    expected = "processes" if outcome.usable_cpus > 1 else "serial"
+    assert choice(outcome) == expected, wording(outcome)
+    if outcome.usable_cpus > 1:
+        assert "threads took turns" in wording(outcome)
+
+
+@pytest.mark.parametrize("named", ["known.py:sleep", "misleading.py:countdown"])
+def test_sleeping_fits_threads(run_ungil: Run, named: str) -> None:
+    file, _, function = named.partition(":")
+    outcome = decide(run_ungil, TARGETS / file, function, "[0.04] * 8")
+    assert choice(outcome) == "threads", wording(outcome)
+    assert "waited" in wording(outcome)
+
+
+@pytest.mark.parametrize("named", ["known.py:hash_blocks", "misleading.py:io_bound"])
+def test_hashing_large_blocks_fits_threads(run_ungil: Run, named: str) -> None:
+    file, _, function = named.partition(":")
+    outcome = decide(run_ungil, TARGETS / file, function, "[4] * 8")
+    expected = "threads" if outcome.usable_cpus > 1 else "serial"
+    assert choice(outcome) == expected, wording(outcome)
+    if outcome.measurement("threads")["cpu_cores_used"] > 1.5:
+        assert "without the GIL" in wording(outcome)
+
+
+@pytest.mark.parametrize("named", ["known.py:increment", "misleading.py:train_model"])
+def test_a_microsecond_fits_a_serial_loop(run_ungil: Run, named: str) -> None:
+    file, _, function = named.partition(":")
+    outcome = decide(run_ungil, TARGETS / file, function, "range(1000)")
+    assert choice(outcome) == "serial", wording(outcome)
+
+
+@pytest.mark.parametrize("named", ["known.py:async_sleep", "misleading.py:compute_matrix"])
+def test_sleeping_coroutines_fit_asyncio(run_ungil: Run, named: str) -> None:
+    file, _, function = named.partition(":")
+    outcome = decide(run_ungil, TARGETS / file, function, "[0.04] * 8")
+    assert choice(outcome) == "asyncio", wording(outcome)
+    assert "one event loop" in wording(outcome)
