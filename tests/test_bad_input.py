@@ -602,8 +602,9 @@ def test_memoised_function_is_said_to_be(run_ungil: Run) -> None:
 
 def test_function_that_remembers_is_noticed_by_measurement(run_ungil: Run) -> None:
     outcome = compare(run_ungil, "remembers", models="threads")
-    assert outcome.code == MEMOISED
-    assert "remembers" in outcome.notes("memoised")[0]
+    # It may as well have imported something in its first call, so this is a note and no error.
+    assert outcome.code == SUCCESS
+    assert "remembers" in outcome.notes("prepared")[0]
 
 
 def test_different_results_are_an_error_of_the_function(run_ungil: Run) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 import pytest
 from conftest import TARGETS, Outcome, Run
 
-# Seconds of one comparison; doubled, twice at most, when the tool itself says "undecided".
+# Seconds of one comparison; doubled, twice at most, when the tool itself says that nothing is
+# decided, or that something else kept the machine busy.
 BUDGET_S = 6
 RETRIES = 2
+USABLE_CPUS = len(os.sched_getaffinity(0))
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +29,22 @@ def steps() -> int:
     return int(200_000 * 0.04 / best_s)
 
 
-def decide(run_ungil: Run, target: Path, function: str, items: str) -> Outcome:
-    """Compares until the tool has decided how a function is run repeatedly."""
-    budget_s = BUDGET_S
-    for _ in range(RETRIES):
-        outcome = run_ungil(
-            ["compare", f"{target}:{function}", "--items", items, "--budget", str(budget_s)]
-        )
+def decide(run_ungil: Run, target: Path, function: str, items: str, expected: str) -> Outcome:
+    """Compares until the tool has decided how a function is run repeatedly.
+
+    An unexpected answer counts unless the tool itself says that something disturbed it. Processes with threads are left out: on few CPUs they are processes under another name.
+    """
+    models = "asyncio,threads,processes" if "async" in function or "matrix" in function else ""
+    command = ["compare", f"{target}:{function}", "--items", items]
+    command += ["--models", models or "threads,processes"]
+    for attempt in range(RETRIES + 1):
+        outcome = run_ungil([*command, "--budget", str(BUDGET_S * 2**attempt)])
         assert outcome.code == 0, outcome
-        if outcome.comparison["repeated"]["certainty"] != "undecided":
-            return outcome
-        budget_s *= 2
-    return run_ungil(
-        ["compare", f"{target}:{function}", "--items", items, "--budget", str(budget_s)]
-    )
+        is_decided = outcome.comparison["repeated"]["certainty"] != "undecided"
+        is_disturbed = any(note["kind"] == "disturbed" for note in outcome.comparison["notes"])
+        if is_decided and (choice(outcome) == expected or not is_disturbed):
+            break
+    return outcome
 
 
 def choice(outcome: Outcome) -> str:
@@ -55,17 +60,17 @@ def wording(outcome: Outcome) -> str:
 @pytest.mark.parametrize("named", ["known.py:countdown", "misleading.py:sleep"])
 def test_counting_in_python_fits_processes(run_ungil: Run, steps: int, named: str) -> None:
     file, _, function = named.partition(":")
-    outcome = decide(run_ungil, TARGETS / file, function, f"[{steps}] * 4")
-    expected = "processes" if outcome.usable_cpus > 1 else "serial"
+    expected = "processes" if USABLE_CPUS > 1 else "serial"
+    outcome = decide(run_ungil, TARGETS / file, function, f"[{steps}] * 4", expected)
     assert choice(outcome) == expected, wording(outcome)
-    if outcome.usable_cpus > 1:
+    if USABLE_CPUS > 1:
         assert "threads took turns" in wording(outcome)
 
 
 @pytest.mark.parametrize("named", ["known.py:sleep", "misleading.py:countdown"])
 def test_sleeping_fits_threads(run_ungil: Run, named: str) -> None:
     file, _, function = named.partition(":")
-    outcome = decide(run_ungil, TARGETS / file, function, "[0.04] * 8")
+    outcome = decide(run_ungil, TARGETS / file, function, "[0.04] * 8", "threads")
     assert choice(outcome) == "threads", wording(outcome)
     assert "waited" in wording(outcome)
 
@@ -73,23 +78,23 @@ def test_sleeping_fits_threads(run_ungil: Run, named: str) -> None:
 @pytest.mark.parametrize("named", ["known.py:hash_blocks", "misleading.py:io_bound"])
 def test_hashing_large_blocks_fits_threads(run_ungil: Run, named: str) -> None:
     file, _, function = named.partition(":")
-    outcome = decide(run_ungil, TARGETS / file, function, "[4] * 8")
-    expected = "threads" if outcome.usable_cpus > 1 else "serial"
+    expected = "threads" if USABLE_CPUS > 1 else "serial"
+    outcome = decide(run_ungil, TARGETS / file, function, "[4] * 8", expected)
     assert choice(outcome) == expected, wording(outcome)
     if outcome.measurement("threads")["cpu_cores_used"] > 1.5:
-        assert "without the GIL" in wording(outcome)
+        assert "does not wait for the GIL" in wording(outcome)
 
 
 @pytest.mark.parametrize("named", ["known.py:increment", "misleading.py:train_model"])
 def test_a_microsecond_fits_a_serial_loop(run_ungil: Run, named: str) -> None:
     file, _, function = named.partition(":")
-    outcome = decide(run_ungil, TARGETS / file, function, "range(1000)")
+    outcome = decide(run_ungil, TARGETS / file, function, "range(1000)", "serial")
     assert choice(outcome) == "serial", wording(outcome)
 
 
 @pytest.mark.parametrize("named", ["known.py:async_sleep", "misleading.py:compute_matrix"])
 def test_sleeping_coroutines_fit_asyncio(run_ungil: Run, named: str) -> None:
     file, _, function = named.partition(":")
-    outcome = decide(run_ungil, TARGETS / file, function, "[0.04] * 8")
+    outcome = decide(run_ungil, TARGETS / file, function, "[0.04] * 8", "asyncio")
     assert choice(outcome) == "asyncio", wording(outcome)
     assert "one event loop" in wording(outcome)

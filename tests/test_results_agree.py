@@ -298,8 +298,9 @@ def arrays(numpy: Any) -> dict[str, Any]:
         "texts": numpy.array(["a", "bc"]),
         "complex": numpy.array([complex(NAN, 1)]),
         "times": numpy.array(["2024-01-01", "NaT"], "datetime64[D]"),
-        "spans": numpy.array([numpy.timedelta64(1, "s"), numpy.timedelta64("NaT", "s")]),
-        "not a time": numpy.datetime64("NaT"),
+        "spans": numpy.array(["2024-01-01", "NaT"], "datetime64[s]")
+        - numpy.datetime64("2023-01-01"),
+        "not a time": numpy.datetime64("NaT", "s"),
         "objects": numpy.array([1, "a", NAN, None, [NAN]], dtype=object),
         "record": numpy.array([("a", NAN), ("b", 2.0)], record),
         "empty": numpy.empty((0, 3)),

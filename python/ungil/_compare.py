@@ -83,8 +83,8 @@ def compare(
             ``"multiprocessing"`` (``multiprocessing.Pool``), or ``module:attribute`` for an engine of
             your own (see ``ungil.engines``).
         budget: How long the comparison may take, in seconds.
-        rounds: Measured rounds at most; by default as many as it takes to tell the models apart,
-            40 at most.
+        rounds: Measured rounds, and fresh starts, at most; by default as many as it takes to tell
+            the models apart, 40 and 8 at most.
         log: Whether to record, in one more run of each model, who ran which task when.
         seed: Seed of the random order of the rounds.
 

@@ -41,5 +41,9 @@ def note_stray() -> None:
 def prepare_keeper() -> None:
     """Prepares this process to keep a host: its own session, and the reaper of all below it."""
 
-def serve(channel: int, workload: Workload, keeper: int) -> None:
-    """Serves the experiment at the other end of ``channel`` until it hangs up."""
+def serve(channel: int, workload: Workload, keeper: int) -> int:
+    """Serves the experiment at the other end of ``channel`` until it hangs up.
+
+    Returns:
+        The exit code of the host.
+    """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import suppress
 
 
 def main() -> None:
@@ -36,10 +37,12 @@ def main() -> None:
 
     from ungil._workload import Workload
 
-    _core.serve(channel, Workload(), keeper)
-    sys.stdout.flush()
+    code = _core.serve(channel, Workload(), keeper)
+    with suppress(OSError, ValueError):
+        # The function may have closed it.
+        sys.stdout.flush()
     # Pools that a failed task left blocked must not keep the host alive.
-    os._exit(0)
+    os._exit(code)
 
 
 _is_main_thread_forking = False

@@ -10,7 +10,7 @@ import numpy
 def arrays(item: int) -> dict[str, Any]:
     values = numpy.arange(4.0) * item
     values[1] = numpy.nan
-    return {"values": values, "sum": values.sum(), "when": numpy.datetime64("NaT")}
+    return {"values": values, "sum": values.sum(), "when": numpy.datetime64("NaT", "s")}
 
 
 # The first call prepares much inside NumPy; no task should have to.

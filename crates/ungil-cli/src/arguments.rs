@@ -96,7 +96,7 @@ pub struct CompareOptions {
     #[arg(long, value_name = "SECONDS", value_parser = parse_budget, allow_hyphen_values = true)]
     pub budget: Option<f64>,
 
-    /// Measured rounds at most [default: as many as it takes, up to 40]
+    /// Measured rounds, and fresh starts, at most [default: as many as it takes, up to 40 and 8]
     #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     pub rounds: Option<usize>,
 

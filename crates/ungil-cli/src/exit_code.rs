@@ -21,8 +21,7 @@ pub enum ExitCode {
     ResultsDiffer = 5,
     /// No model finished.
     NothingFinished = 6,
-    /// The function remembers earlier calls or prepares something in its first run, so that
-    /// repeated runs do not measure all of its work.
+    /// The function remembers earlier calls, so that repeated runs do not measure its work.
     Memoised = 7,
     /// The result could not be written.
     Unwritten = 8,
@@ -42,7 +41,7 @@ Exit codes:
   4    the items or the arguments are wrong, or do not fit the function
   5    models gave different results
   6    no model finished
-  7    the function is memoised, or its first run is far slower than later ones
+  7    the function is memoised (functools.lru_cache and the like)
   8    the result could not be written
   70   ungil itself failed
   130  interrupted by Ctrl-C";

@@ -139,8 +139,10 @@ pub enum NoteKind {
     ResultsDiffer,
     /// The function gives other results from run to run, even serially.
     ResultsVary,
-    /// The function remembers earlier calls.
+    /// The function is known to remember earlier calls.
     Memoised,
+    /// The first run was far slower than later ones: it remembers, or prepares something.
+    Prepared,
     /// The function printed.
     Printed,
     /// The tasks left processes running.

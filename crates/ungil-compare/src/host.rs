@@ -25,6 +25,9 @@ use crate::ticker::Ticker;
 /// Items or results beyond this size are neither shared nor compared.
 pub const PAYLOAD_LIMIT_BYTES: usize = 256 << 20;
 
+/// Exit code of a host whose channel was closed or written into by the function.
+pub const CHANNEL_LOST: i32 = 113;
+
 /// Counts processes that a task forked and that came back from the task.
 ///
 /// It is an eventfd because the children share it with the host whatever else they copied.

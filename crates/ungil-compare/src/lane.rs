@@ -6,6 +6,7 @@ use ungil_advise::{Model, median, median_estimate, outliers, paired_ratio, quant
 
 use crate::comparison::{CallerDelay, Measurement};
 use crate::experiment::Context;
+use crate::host::CHANNEL_LOST;
 use crate::launch::{Host, Lost, Printed, describe_end};
 use crate::message::{
     Agreement, Failure, FailureKind, Instruments, Reply, Request, Run, Setup, Sharing, StartUp,
@@ -332,6 +333,13 @@ pub fn explain(lost: Lost, doing: Doing, function: &str, allowed: Duration) -> F
         Doing::Running => format!("the process that ran {function}()"),
     };
     match lost {
+        Lost::Ended(Some(status)) if status.code() == Some(CHANNEL_LOST) => Failure::new(
+            FailureKind::Died,
+            format!(
+                "{process} lost its channel: the function wrote into, or closed, descriptors that \
+                 are not its own"
+            ),
+        ),
         Lost::Ended(Some(status)) => {
             let (kind, cause) = match status.code() {
                 Some(_) => (FailureKind::Exited, "it, or a library it uses, called os._exit()"),

@@ -59,7 +59,12 @@ impl Plan {
 
     /// Runs of all tasks, in one setup, at most.
     pub fn runs_limit(&self) -> usize {
-        self.rounds_limit() + WARM_UPS + FRESH_STARTS + usize::from(self.is_logged)
+        self.rounds_limit() + WARM_UPS + self.fresh_starts_limit() + usize::from(self.is_logged)
+    }
+
+    /// Fresh starts of each setup at most.
+    pub fn fresh_starts_limit(&self) -> usize {
+        FRESH_STARTS.min(self.rounds_limit())
     }
 }
 

@@ -42,16 +42,16 @@ pub fn note_stray() {
 
 /// Serves the experiment at the other end of `channel` with `workload` until it hangs up.
 ///
-/// `channel` is a descriptor that becomes this function's own.
+/// `channel` is a descriptor that becomes this function's own. Returns the exit code of the host.
 #[pyfunction]
-pub fn serve(py: Python<'_>, channel: i32, workload: Py<PyAny>, keeper: i32) -> PyResult<()> {
+pub fn serve(py: Python<'_>, channel: i32, workload: Py<PyAny>, keeper: i32) -> PyResult<i32> {
     // SAFETY: the host has just duplicated this descriptor for this call and nobody else has it.
     let channel = UnixStream::from(unsafe { OwnedFd::from_raw_fd(channel) });
     let mut workload = PythonWorkload { workload };
     // Channels that processes of the user's inherit must not keep the experiment waiting.
     rustix::io::fcntl_setfd(&channel, rustix::io::FdFlags::CLOEXEC).map_err(os_error)?;
-    py.detach(|| ungil_compare::host::serve(channel, &mut workload, keeper))?;
-    Ok(())
+    let served = py.detach(|| ungil_compare::host::serve(channel, &mut workload, keeper));
+    Ok(served.map_or(ungil_compare::host::CHANNEL_LOST, |()| 0))
 }
 
 /// Runs Python code and turns its exception into the failure that the user is told.

@@ -97,8 +97,8 @@ impl Experiment<'_> {
             let message = format!(
                 "{function}() printed {} line{}, kept off this screen; the first: \"{first}\". \
                  Printing is part of the times.",
-                quantity::count(lines as u64),
-                if lines == 1 { "" } else { "s" },
+                quantity::count(lines.max(1) as u64),
+                if lines <= 1 { "" } else { "s" },
             );
             self.note(NoteKind::Printed, message);
         }
@@ -139,28 +139,25 @@ impl Experiment<'_> {
     /// A function that remembers its results makes every later round cheap.
     fn note_memory(&mut self) {
         let function = &self.loaded.function;
-        let message = if let Some(wrapper) = &self.loaded.memoised_by {
-            Some(format!(
+        if let Some(wrapper) = &self.loaded.memoised_by {
+            let message = format!(
                 "{function}() is memoised by {wrapper}: after the first run of a process its \
                  calls only look results up, so \"repeated\" measures the memory. Compare \
                  {function}.__wrapped__ to measure the work."
-            ))
-        } else {
-            self.lanes.first().and_then(|serial| {
-                let (first_s, later_s) = (serial.first_run_s?, serial.expected_s());
-                (first_s > WORTH_REMEMBERING_S && first_s > REMEMBERED * later_s).then(|| {
-                    format!(
-                        "the first run of {function}() took {}, later ones {}: it remembers \
-                         results, or its first call prepares something. \"Once\" includes that, \
-                         \"repeated\" does not.",
-                        quantity::duration(first_s),
-                        quantity::duration(later_s)
-                    )
-                })
-            })
-        };
-        if let Some(message) = message {
-            self.note(NoteKind::Memoised, message);
+            );
+            return self.note(NoteKind::Memoised, message);
+        }
+        let Some(serial) = self.lanes.first() else { return };
+        let (first_s, later_s) = (serial.first_run_s.unwrap_or(0.0), serial.expected_s());
+        if first_s > WORTH_REMEMBERING_S && first_s > REMEMBERED * later_s {
+            let message = format!(
+                "the first run of {function}() took {}, later ones {}: it remembers results, or \
+                 its first call prepares something. \"Once\" includes that, \"repeated\" does \
+                 not.",
+                quantity::duration(first_s),
+                quantity::duration(later_s)
+            );
+            self.note(NoteKind::Prepared, message);
         }
     }
 

@@ -10,7 +10,6 @@ use crate::comparison::{Ended, NoteKind};
 use crate::experiment::{Context, Experiment, Stage, launch, load};
 use crate::lane::unexpected;
 use crate::message::{Failure, FailureKind, Reply, Request};
-use crate::plan::FRESH_STARTS;
 
 /// Share of the time left after the warm-ups that the measured rounds may take.
 const ROUNDS_SHARE: f64 = 0.6;
@@ -185,7 +184,7 @@ impl Experiment<'_> {
             .iter()
             .map(|at| self.load_time + Duration::from_secs_f64(self.lanes[*at].fresh_start_s()))
             .sum();
-        for block in 0..FRESH_STARTS {
+        for block in 0..self.plan.fresh_starts_limit() {
             if context.is_interrupted || block_cost > context.remaining() {
                 break;
             }
@@ -207,7 +206,7 @@ impl Experiment<'_> {
             .map(|at| self.lanes[*at].once_times_s[..self.fresh_starts].to_vec())
             .collect();
         let ranking = rank(&times, PRACTICAL_MARGIN, ONCE_ALPHA)?;
-        let is_all = self.fresh_starts == FRESH_STARTS;
+        let is_all = self.fresh_starts == self.plan.fresh_starts_limit();
         let ended = if is_all { Ended::AllRounds } else { Ended::Budget };
         self.advise(Repetition::Once, &competing, &ranking, self.fresh_starts, ended)
     }
