@@ -10,10 +10,11 @@ use crate::model::Model;
 use crate::quantity;
 use crate::{Estimate, PRACTICAL_MARGIN, Ranking, Relation, Verdict};
 
-/// Models that cannot be told apart tie only if their estimates differ by less than this.
+/// A simpler model that cannot be told apart from the best ties with it only if their estimates
+/// differ by less than this.
 ///
-/// A model that looks half as fast again, in rounds too few or too noisy to prove it, has not
-/// been shown to be as fast: then nothing is decided.
+/// If the best looks half as fast again, in rounds too few or too noisy to prove it, the simpler
+/// one has not been shown to be as fast: then nothing is decided.
 const TIE_MARGIN: f64 = 0.10;
 /// With fewer rounds than this nothing is called a tie that is not proven to be one.
 const ROUNDS_FOR_A_TIE: usize = 5;
@@ -118,8 +119,12 @@ pub fn advise(
     let position = |index: usize| candidates.get(index).copied().filter(|at| *at < evidence.len());
     let best = position(ranking.best)?;
     let margin = if rounds < ROUNDS_FOR_A_TIE { PRACTICAL_MARGIN } else { TIE_MARGIN };
+    let simplicity_at = |at: usize| simplicity(&evidence[at], at, circumstances);
+    // Whether something more complicated is as fast as the best makes no difference to the choice.
     let undecided = ranking.relations.iter().any(|compared| {
-        compared.relation == Relation::Unseparated && compared.ratio.value > 1.0 + margin
+        compared.relation == Relation::Unseparated
+            && compared.ratio.value > 1.0 + margin
+            && position(compared.model).is_some_and(|at| simplicity_at(at) < simplicity_at(best))
     });
     let (certainty, mut fastest) = match &ranking.verdict {
         _ if ranking.relations.is_empty() => (Certainty::Alone, vec![best]),
@@ -131,7 +136,7 @@ pub fn advise(
             (Certainty::Tie, members.iter().filter_map(|member| position(*member)).collect())
         }
     };
-    fastest.sort_by_key(|at| simplicity(&evidence[*at], *at, circumstances));
+    fastest.sort_by_key(|at| simplicity_at(*at));
     let choice = match certainty {
         Certainty::Tie => *fastest.first()?,
         _ => best,

@@ -126,6 +126,16 @@ fn one_task_has_nothing_to_run_beside_it() {
 }
 
 #[test]
+fn doubt_about_something_more_complicated_leaves_the_choice_decided() {
+    let advice = advice(&[
+        Measured(Model::Serial, &[1.0, 1.01, 0.99, 1.0, 1.0], 1.0, 0.0),
+        Measured(Model::Processes, &[0.50, 0.51, 0.49, 0.50, 0.50], 1.9, 0.012),
+        Measured(Model::ProcessesThreads, &[0.4, 0.9, 0.5, 0.8, 0.6], 1.9, 0.012),
+    ]);
+    assert_eq!((advice.choice, advice.certainty), (1, Certainty::Tie));
+}
+
+#[test]
 fn more_rounds_are_only_asked_for_where_there_could_be_more() {
     let models = [
         Measured(Model::Serial, &[1.0, 1.1, 0.9, 1.0, 1.0], 1.0, 0.0),

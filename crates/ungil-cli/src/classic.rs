@@ -6,8 +6,8 @@ use ungil_observe::Machine;
 
 /// Seconds for both comparisons together.
 pub const BUDGET_S: f64 = 20.0;
-/// Steps of one countdown: about 50 ms of Python on a fast machine.
-const COUNTDOWN_STEPS: u32 = 3_000_000;
+/// Steps of one countdown: 20 to 50 ms of Python.
+const COUNTDOWN_STEPS: u32 = 1_500_000;
 /// Seconds of one sleep.
 const SLEEP_S: f64 = 0.05;
 
