@@ -476,6 +476,18 @@ def test_fork_that_comes_back_twice_is_refused_at_once(run_ungil: Run) -> None:
         assert "os._exit()" in outcome.failure(model)["message"]
 
 
+def test_fork_that_comes_back_twice_does_not_run_the_other_tasks_twice(
+    run_ungil: Run, tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    run_ungil(
+        ["compare", f"{MISBEHAVING}:forks_and_says_so", "--items", "range(4)"],
+        env={"UNGIL_TEST_CALLS": str(calls)},
+    )
+    # Without an end to the children it would be 15: each call doubles all later ones.
+    assert calls.read_text().count("called") == 4
+
+
 def test_fork_whose_child_ends_is_fine(run_ungil: Run) -> None:
     outcome = compare(run_ungil, "forks_and_ends_the_child", models="processes")
     assert outcome.code == SUCCESS, outcome

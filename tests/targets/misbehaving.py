@@ -148,6 +148,13 @@ def forks(item: int) -> int:
     return item
 
 
+def forks_and_says_so(item: int) -> int:
+    with open(os.environ["UNGIL_TEST_CALLS"], "a") as calls:
+        calls.write("called\n")
+    os.fork()
+    return item
+
+
 def forks_and_ends_the_child(item: int) -> int:
     child = os.fork()
     if child == 0:
