@@ -14,7 +14,7 @@ use crate::message::{Failure, FailureKind, Reply, Request};
 /// Share of the time left after the warm-ups that the measured rounds may take.
 const ROUNDS_SHARE: f64 = 0.5;
 /// Rounds that have to be affordable for everybody to take part in them.
-const ROUNDS_WORTHWHILE: u32 = 8;
+const ROUNDS_WORTHWHILE: u32 = 5;
 /// A lane this many times slower than the fastest in the warm-up is set aside where they are not.
 const FAR_SLOWER: f64 = 3.0;
 /// Error rate of the verdict on a job that runs once; it is looked at once.
