@@ -278,11 +278,15 @@ def test_sigterm_of_a_script_leaves_nothing(
         assert running.wait(timeout=SOON_S).code == -signal.SIGTERM
 
 
-def test_spawned_workers_leave_no_semaphores(run_ungil: Run, tmp_path: Path) -> None:
-    # Only a resource tracker that outlives the others unlinks what spawned workers share.
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_spawned_workers_leave_no_semaphores_and_no_folder(
+    run_ungil: Run, tmp_path: Path, method: str
+) -> None:
+    # Only a resource tracker that outlives the others unlinks what spawned workers share, and
+    # only the host knows the folder in which its fork server listens.
     (tmp_path / "spawning.py").write_text(
         "import multiprocessing\n"
-        "multiprocessing.set_start_method('spawn', force=True)\n"
+        f"multiprocessing.set_start_method({method!r}, force=True)\n"
         "def work(item): return item\n"
     )
     outcome = run_ungil(

@@ -41,8 +41,19 @@ def main() -> None:
     with suppress(OSError, ValueError):
         # The function may have closed it.
         sys.stdout.flush()
+    _remove_temporary_folder()
     # Pools that a failed task left blocked must not keep the host alive.
     os._exit(code)
+
+
+def _remove_temporary_folder() -> None:
+    """Removes the folder in which the stdlib's fork server listens, as its exit handler would."""
+    process = sys.modules.get("multiprocessing.process")
+    folder = process.current_process()._config.get("tempdir") if process else None
+    if folder is not None:
+        from shutil import rmtree
+
+        rmtree(folder, ignore_errors=True)
 
 
 _is_main_thread_forking = False

@@ -26,6 +26,8 @@ use crate::ending::end_processes;
 
 /// How often orphans that have ended are reaped while nothing else happens.
 const REAP_EVERY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+/// How long a host may take to end by itself once the experiment has hung up.
+const CLEANING_LIMIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
 
 /// Prepares this process to be a keeper; called before the host is forked.
 ///
@@ -60,8 +62,17 @@ pub fn keep(host: i32, experiment: i32, channel: BorrowedFd<'_>) -> ! {
     while !has_ended(channel, host_end.as_ref(), experiment_end.as_ref()) {
         reap(host, &mut status);
     }
+    if let Some(host_end) = &host_end {
+        await_end(host_end);
+    }
     end_descendants(host, &mut status);
     end_as(status)
+}
+
+/// Lets a host that has nothing to do clean up after itself; one that hangs is not waited for long.
+fn await_end(host: &OwnedFd) {
+    let mut watched = [PollFd::from_borrowed_fd(host.as_fd(), PollFlags::IN)];
+    let _ = poll(&mut watched, Some(&CLEANING_LIMIT));
 }
 
 fn open_pidfd(pid: i32) -> Option<OwnedFd> {
