@@ -324,9 +324,12 @@ def test_workers_that_the_system_does_not_allow_are_named(run_ungil: Run) -> Non
     assert "--workers" in failure["message"]
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="has subinterpreter executors")
-def test_interpreters_before_3_14_say_when_they_come(run_ungil: Run) -> None:
+def test_interpreters_run_from_3_14_on_and_before_say_when_they_come(run_ungil: Run) -> None:
     outcome = compare(run_ungil, "harmless", models="interpreters")
+    if sys.version_info >= (3, 14):
+        assert outcome.code == SUCCESS, outcome
+        outcome.assert_kept("serial", "interpreters")
+        return
     assert outcome.code == MODEL_FAILED
     assert "3.14" in outcome.failure("interpreters")["message"]
     outcome.assert_kept("serial")

@@ -8,7 +8,7 @@
 //! | who dies | what happens |
 //! | --- | --- |
 //! | the host | the keeper's pidfd wakes; it kills all descendants, then ends as the host ended |
-//! | the experiment | the channel hangs up (or its pidfd wakes): the keeper kills all descendants |
+//! | the experiment | the channel hangs up (or its pidfd wakes): the host gets 0.3 s to end by itself, then the keeper kills all descendants |
 //! | the keeper | the experiment's pidfd of it wakes, and the experiment ends the session |
 //! | keeper and experiment | the host has `PR_SET_PDEATHSIG`, and so has what its main thread forked |
 //! | a task's process | its parent's business; an orphan becomes the keeper's child |
