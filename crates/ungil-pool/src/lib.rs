@@ -1,0 +1,47 @@
+//! Pools of worker processes: who runs which task, and that every task ends exactly once.
+//!
+//! A pool is a star. The parent has a [`Pool`]; each worker process has a [`Worker`] and a channel of
+//! its own in shared memory. What a task is, nobody in here knows: a function's bytes, and the bytes
+//! and buffers it is called with.
+//!
+//! ```text
+//! submit ──> ledger ──> backlog ──> a worker's task ring ──> worker ──> its result ring ──> cell
+//!            (pump: whoever waits, submits or supervises; one lock, no Python)
+//! ```
+//!
+//! In reading order: what travels, where it is noted, who moves it, who waits, who starts workers.
+
+mod fork;
+mod spin;
+mod waiter;
+
+mod payload;
+
+mod lent;
+
+mod task;
+
+mod message;
+
+mod cell;
+mod credit;
+mod ledger;
+mod pump;
+
+mod pool;
+mod supervisor;
+
+mod worker;
+
+pub mod zygote;
+
+pub use cell::{Cell, Crash, Ending, Failure, Outcome, Received};
+pub use fork::Origin;
+pub use lent::Lent;
+pub use message::{FUNCTION_USED_ONCE, Status};
+pub use payload::{Inline, Payload};
+pub use pool::{Connect, Likeness, Pool, Refusal, Settings, Waited, WorkerProcess};
+pub use pump::Cancel;
+pub use task::{Function, Task};
+pub use waiter::Waiter;
+pub use worker::{Data, Job, Opened, Ticket, Worker};

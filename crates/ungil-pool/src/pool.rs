@@ -1,0 +1,584 @@
+//! A pool: what its users can ask of it, and how they wait.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::Signal;
+use ungil_shm::{Arena, Bell, ParentEnd, View, Wake, reserve_bytes};
+
+use crate::cell::Cell;
+use crate::fork::Origin;
+use crate::message::{CALLER, FUNCTION_USED_ONCE};
+use crate::payload::{self, Payload};
+use crate::pump::{Cancel, Core, Phase, Worker};
+use crate::spin::Spin;
+use crate::supervisor;
+use crate::task::{Function, Task};
+use crate::waiter::Waiter;
+use crate::zygote::Connection;
+
+/// What a pool is made for.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Workers at most.
+    pub workers_max: u32,
+    /// Threads of a worker that run tasks.
+    pub threads_per_worker: u32,
+    /// After so many tasks a worker is replaced.
+    pub tasks_per_worker_max: Option<u64>,
+    /// Whether it makes sense to spin: there is more than one CPU.
+    pub is_spinning: bool,
+}
+
+/// Makes a line to a zygote that starts this pool's workers; called again when it has been lost.
+pub type Connect = Box<dyn Fn() -> io::Result<Connection> + Send + Sync>;
+
+/// What a worker is started with: how it looks like its parent, as bytes the pool does not read, and
+/// descriptors that it inherits.
+#[derive(Debug, Clone)]
+pub struct Likeness {
+    /// What the worker reads first.
+    pub bytes: Arc<[u8]>,
+    /// Descriptors for it.
+    pub descriptors: Arc<[OwnedFd]>,
+}
+
+/// Why a pool does not take a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It was closed.
+    Closed,
+    /// It is broken, for this reason.
+    Broken(Arc<str>),
+    /// It belongs to the process from which this one was forked.
+    Foreign,
+}
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// What was waited for has come.
+    Done,
+    /// The deadline passed.
+    TimedOut,
+    /// The caller's check said so.
+    Interrupted,
+    /// It never comes: the pool belongs to the process from which this one was forked.
+    Foreign,
+}
+
+/// One worker, for those who look.
+#[derive(Debug, Clone)]
+pub struct WorkerProcess {
+    /// Its process number.
+    pub pid: u32,
+    /// Its pidfd.
+    pub descriptor: Arc<OwnedFd>,
+}
+
+/// A pool of worker processes. Dropping it closes it; what was submitted is still run.
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    core: Mutex<Core>,
+    pub(crate) settings: Settings,
+    pub(crate) origin: Origin,
+    bell: Bell,
+    arena: Arc<Mutex<Arena>>,
+    /// Written by workers, read by the supervisor.
+    pub(crate) event: OwnedFd,
+    /// Whether some caller waits and pumps.
+    is_pumped: AtomicBool,
+    /// Callers that wait while another one pumps.
+    callers: Mutex<VecDeque<Arc<Waiter>>>,
+    spin: Spin,
+    functions: AtomicU64,
+    workers_made: AtomicU64,
+    likeness: Mutex<Option<Likeness>>,
+    pub(crate) connect: Connect,
+    pub(crate) connection: Mutex<Option<Arc<Connection>>>,
+    is_supervised: AtomicBool,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Pool").field("settings", &self.inner.settings).finish()
+    }
+}
+
+impl Pool {
+    /// Makes a pool. No process is started before one is asked for.
+    ///
+    /// # Errors
+    /// The system has no memory or descriptors left.
+    pub fn new(settings: Settings, connect: Connect) -> io::Result<Pool> {
+        let arena = Arena::create_pool(reserve_bytes())?;
+        let bell = arena.pool_bell()?;
+        let arena = Arc::new(Mutex::new(arena));
+        let core = Core::new(settings, bell.clone(), arena.clone());
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Pool {
+            inner: Arc::new(Inner {
+                core: Mutex::new(core),
+                settings,
+                origin: Origin::here(),
+                bell,
+                arena,
+                event,
+                is_pumped: AtomicBool::new(false),
+                callers: Mutex::new(VecDeque::new()),
+                spin: Spin::new(settings.is_spinning),
+                functions: AtomicU64::new(0),
+                workers_made: AtomicU64::new(0),
+                likeness: Mutex::new(None),
+                connect,
+                connection: Mutex::new(None),
+                is_supervised: AtomicBool::new(false),
+            }),
+        })
+    }
+
+    /// Writes a function down, for tasks to name it. A function that will come again is kept by the
+    /// workers that have read it.
+    ///
+    /// # Errors
+    /// The system has no memory left.
+    pub fn function(&self, definition: &[u8], will_come_again: bool) -> io::Result<Arc<Function>> {
+        let inner = &self.inner;
+        // Not a payload of one part: that might be stored inline, and a function is in no slot.
+        let block = match payload::store(&inner.arena, &[definition, &[]])? {
+            Payload::Block(block) => block,
+            Payload::Inline(_) => return Err(io::Error::other("a function has no block")),
+        };
+        let number = inner.functions.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = if will_come_again { number } else { number | FUNCTION_USED_ONCE };
+        Ok(Arc::new(Function::new(number, block, inner.arena.clone())))
+    }
+
+    /// Stores what a task is called with.
+    ///
+    /// # Errors
+    /// The system has no memory left.
+    pub fn store(&self, parts: &[&[u8]]) -> io::Result<Payload> {
+        payload::store(&self.inner.arena, parts)
+    }
+
+    /// Takes a task.
+    ///
+    /// # Returns
+    /// The place for its outcome, and how many workers should be [started](Pool::start) now.
+    ///
+    /// # Errors
+    /// The pool takes no tasks.
+    pub fn submit(&self, task: Task) -> Result<(Arc<Cell>, usize), Refusal> {
+        let refusal = if !self.inner.origin.is_here() {
+            return Err(Refusal::Foreign);
+        } else {
+            let mut core = self.inner.lock();
+            match (&core.broken, core.phase) {
+                (Some(reason), _) => Refusal::Broken(reason.clone()),
+                (None, Phase::Open) => {
+                    let cell = core.submit(task);
+                    return Ok((cell, core.missing_workers(0)));
+                }
+                (None, _) => Refusal::Closed,
+            }
+        };
+        self.inner.lock().discard(&task.payload);
+        Err(refusal)
+    }
+
+    /// Whether tasks are taken.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_open(&self) -> Result<(), Refusal> {
+        if !self.inner.origin.is_here() {
+            return Err(Refusal::Foreign);
+        }
+        let core = self.inner.lock();
+        match (&core.broken, core.phase) {
+            (Some(reason), _) => Err(Refusal::Broken(reason.clone())),
+            (None, Phase::Open) => Ok(()),
+            (None, _) => Err(Refusal::Closed),
+        }
+    }
+
+    /// Starts workers that look like this. They come up by themselves; where that fails, the pool
+    /// breaks and says why.
+    pub fn start(&self, count: usize, likeness: Likeness) {
+        if !self.inner.origin.is_here() {
+            return;
+        }
+        *self.inner.likeness.lock().unwrap_or_else(PoisonError::into_inner) = Some(likeness);
+        if let Err(error) = Inner::start(&self.inner, count) {
+            self.inner.break_down(&error);
+        }
+    }
+
+    /// How many more workers could be used if so many more tasks had come.
+    pub fn missing_workers(&self, more_tasks: usize) -> usize {
+        if self.inner.origin.is_here() { self.inner.lock().missing_workers(more_tasks) } else { 0 }
+    }
+
+    /// Waits until no worker is about to be started.
+    pub fn wait_started(&self) {
+        if !self.inner.origin.is_here() {
+            return;
+        }
+        let waiter = Arc::new(Waiter::default());
+        loop {
+            {
+                let mut core = self.inner.lock();
+                if core.workers.iter().flatten().all(|worker| worker.process.is_some()) {
+                    return;
+                }
+                core.starters.push(waiter.clone());
+            }
+            waiter.wait(None);
+        }
+    }
+
+    /// Waits until a task is over.
+    ///
+    /// `is_interrupted` is asked whenever a signal arrives in this thread.
+    pub fn wait(
+        &self,
+        cell: &Arc<Cell>,
+        deadline: Option<Instant>,
+        is_interrupted: &mut dyn FnMut() -> bool,
+    ) -> Waited {
+        self.inner.wait(cell, deadline, is_interrupted)
+    }
+
+    /// Takes in what the workers have done, without waiting.
+    pub fn poll(&self) {
+        if self.inner.origin.is_here()
+            && let Ok(mut core) = self.inner.core.try_lock()
+            && core.pump()
+        {
+            core.settle();
+        }
+    }
+
+    /// Cancels a task that no worker has begun; says whether it did.
+    pub fn cancel(&self, cell: &Cell) -> bool {
+        if !self.inner.origin.is_here() {
+            return false;
+        }
+        let mut core = self.inner.lock();
+        let is_cancelled = core.cancel(cell.key());
+        core.settle();
+        is_cancelled
+    }
+
+    /// Whether a worker has begun a task that is not over.
+    pub fn is_running(&self, cell: &Cell) -> bool {
+        self.inner.origin.is_here() && self.inner.lock().is_running(cell.key())
+    }
+
+    /// Calls `subscriber` when a task is over; `false`, without a call, if it is already.
+    pub fn subscribe(&self, cell: &Cell, subscriber: Box<dyn FnOnce() + Send>) -> bool {
+        if !cell.subscribe(subscriber) {
+            return false;
+        }
+        if self.inner.origin.is_here() {
+            let mut core = self.inner.lock();
+            core.subscribe(cell.key());
+            core.settle();
+        }
+        true
+    }
+
+    /// Takes no more tasks. What was submitted is run, as far as it is not cancelled; then the workers
+    /// end.
+    pub fn close(&self, cancel: Cancel) {
+        self.inner.close(cancel);
+    }
+
+    /// Whether the pool is closed, and all its workers have ended.
+    pub fn is_closed(&self) -> bool {
+        !self.inner.origin.is_here() || self.inner.lock().phase == Phase::Closed
+    }
+
+    /// Waits until the pool is closed, and all its workers have ended.
+    pub fn wait_closed(
+        &self,
+        deadline: Option<Instant>,
+        is_interrupted: &mut dyn FnMut() -> bool,
+    ) -> Waited {
+        if !self.inner.origin.is_here() {
+            return Waited::Foreign;
+        }
+        let waiter = Arc::new(Waiter::default());
+        loop {
+            {
+                let mut core = self.inner.lock();
+                if core.phase == Phase::Closed {
+                    return Waited::Done;
+                }
+                core.closers.retain(|other| !Arc::ptr_eq(other, &waiter));
+                core.closers.push(waiter.clone());
+            }
+            match waiter.wait(deadline) {
+                Wake::TimedOut => return Waited::TimedOut,
+                Wake::Interrupted if is_interrupted() => return Waited::Interrupted,
+                Wake::Interrupted | Wake::Rung => {}
+            }
+        }
+    }
+
+    /// Fails every task for a reason, and ends the workers.
+    pub fn break_down(&self, reason: &str) {
+        if self.inner.origin.is_here() {
+            let mut core = self.inner.lock();
+            core.break_down(reason.into());
+            core.settle();
+            drop(core);
+            self.inner.wake_supervisor();
+        }
+    }
+
+    /// Sends all workers a signal.
+    pub fn signal(&self, signal: Signal) {
+        if self.inner.origin.is_here() {
+            self.inner.lock().workers.iter().flatten().for_each(|worker| worker.signal(signal));
+        }
+    }
+
+    /// The workers that were started and do not end because of a limit of tasks.
+    pub fn workers(&self) -> Vec<WorkerProcess> {
+        if !self.inner.origin.is_here() {
+            return Vec::new();
+        }
+        let core = self.inner.lock();
+        let workers = core.workers.iter().flatten().filter(|worker| worker.is_counted());
+        workers
+            .filter_map(|worker| worker.process.clone())
+            .map(|(pid, descriptor)| WorkerProcess { pid, descriptor })
+            .collect()
+    }
+
+    /// How many tasks are not over.
+    pub fn pending(&self) -> usize {
+        if self.inner.origin.is_here() { self.inner.lock().ledger.len() } else { 0 }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.inner.close(Cancel::Nothing);
+    }
+}
+
+impl Inner {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self, cancel: Cancel) {
+        if !self.origin.is_here() {
+            return;
+        }
+        let mut core = self.lock();
+        core.close(cancel);
+        core.settle();
+        drop(core);
+        self.wake_supervisor();
+    }
+
+    pub(crate) fn break_down(&self, error: &io::Error) {
+        let mut core = self.lock();
+        core.break_down(format!("a worker process could not be started: {error}").into());
+        core.settle();
+        drop(core);
+        self.wake_supervisor();
+    }
+
+    /// Lets the supervisor look at everything again.
+    pub(crate) fn wake_supervisor(&self) {
+        // It is full only if the supervisor has been told often enough.
+        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+    }
+
+    /// The line to the zygote, made if there is none.
+    pub(crate) fn connection(&self) -> io::Result<Arc<Connection>> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = &*connection {
+            return Ok(connection.clone());
+        }
+        let made = Arc::new((self.connect)()?);
+        *connection = Some(made.clone());
+        Ok(made)
+    }
+
+    /// Starts workers with the likeness that was given last.
+    pub(crate) fn start(self: &Arc<Inner>, count: usize) -> io::Result<()> {
+        let likeness = self.likeness.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(likeness) = likeness else { return Ok(()) };
+        for _ in 0..count {
+            let number = self.workers_made.fetch_add(1, Ordering::Relaxed) + 1;
+            let end = ParentEnd::create(ungil_shm::channel::TASK_SLOTS)?;
+            let view = Arc::new(View::create(reserve_bytes())?);
+            let description = memfd_create("ungil", MemfdFlags::CLOEXEC)?;
+            write_all(&description, &likeness.bytes)?;
+            let channel = end.descriptor().try_clone_to_owned()?;
+            let results = view.segment().descriptor().try_clone_to_owned()?;
+            let pool = {
+                let arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+                arena.segment().descriptor().try_clone_to_owned()?
+            };
+            let connection = self.connection()?;
+            self.lock().add_worker(Worker::new(number, end, view));
+            let mut descriptors: Vec<BorrowedFd<'_>> = vec![
+                description.as_fd(),
+                channel.as_fd(),
+                results.as_fd(),
+                pool.as_fd(),
+                self.event.as_fd(),
+            ];
+            descriptors.extend(likeness.descriptors.iter().map(AsFd::as_fd));
+            // A zygote that has ended is noticed, and replaced, by the supervisor.
+            match connection.start(number, &descriptors) {
+                Err(error) if !is_hang_up(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        if !self.is_supervised.swap(true, Ordering::AcqRel) {
+            supervisor::spawn(self.clone())?;
+        }
+        self.wake_supervisor();
+        Ok(())
+    }
+
+    fn wait(
+        &self,
+        cell: &Arc<Cell>,
+        deadline: Option<Instant>,
+        is_interrupted: &mut dyn FnMut() -> bool,
+    ) -> Waited {
+        loop {
+            if cell.is_over() {
+                return Waited::Done;
+            }
+            if !self.origin.is_here() {
+                return Waited::Foreign;
+            }
+            if !self.is_pumped.swap(true, Ordering::AcqRel) {
+                let waited = self.pump_until(cell, deadline, is_interrupted);
+                self.hand_over();
+                return waited;
+            }
+            let waiter = Arc::new(Waiter::default());
+            self.callers().push_back(waiter.clone());
+            let waited = if !cell.add_waiter(&waiter) {
+                Some(Waited::Done)
+            } else if !self.is_pumped.load(Ordering::Acquire) {
+                // Who pumped may have left before it could see this caller.
+                None
+            } else {
+                match waiter.wait(deadline) {
+                    Wake::Rung => None,
+                    Wake::TimedOut => Some(Waited::TimedOut),
+                    Wake::Interrupted => is_interrupted().then_some(Waited::Interrupted),
+                }
+            };
+            self.callers().retain(|other| !Arc::ptr_eq(other, &waiter));
+            cell.remove_waiter(&waiter);
+            if cell.is_over() || waited.is_some() {
+                // If this caller was the one to be asked to pump, another one is.
+                self.ask_a_caller();
+                return if cell.is_over() { Waited::Done } else { waited.unwrap_or(Waited::Done) };
+            }
+        }
+    }
+
+    /// Pumps until a task is over. One caller at a time.
+    fn pump_until(
+        &self,
+        cell: &Cell,
+        deadline: Option<Instant>,
+        is_interrupted: &mut dyn FnMut() -> bool,
+    ) -> Waited {
+        {
+            let mut core = self.lock();
+            core.is_caller_pumping = true;
+            core.disarm();
+            core.pump();
+        }
+        loop {
+            let is_over = || {
+                cell.is_over() || {
+                    if let Ok(mut core) = self.core.try_lock() {
+                        core.pump();
+                    }
+                    cell.is_over()
+                }
+            };
+            if self.spin.until(is_over) {
+                return Waited::Done;
+            }
+            let ticket = self.bell.ticket();
+            self.bell.arm(CALLER);
+            self.lock().pump();
+            let wake = if cell.is_over() { Wake::Rung } else { self.bell.wait(ticket, deadline) };
+            self.bell.disarm(CALLER);
+            self.lock().pump();
+            if cell.is_over() {
+                return Waited::Done;
+            }
+            match wake {
+                Wake::TimedOut => return Waited::TimedOut,
+                Wake::Interrupted if is_interrupted() => return Waited::Interrupted,
+                Wake::Interrupted | Wake::Rung => {}
+            }
+        }
+    }
+
+    /// Ends a caller's turn at the pump.
+    fn hand_over(&self) {
+        {
+            let mut core = self.lock();
+            core.is_caller_pumping = false;
+            core.settle();
+        }
+        self.is_pumped.store(false, Ordering::Release);
+        self.ask_a_caller();
+    }
+
+    /// Asks a caller that waits to pump, if nobody does.
+    fn ask_a_caller(&self) {
+        let callers = self.callers();
+        if let Some(next) = callers.front()
+            && !self.is_pumped.load(Ordering::Acquire)
+        {
+            next.notify();
+        }
+    }
+
+    fn callers(&self) -> MutexGuard<'_, VecDeque<Arc<Waiter>>> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether an error says that nobody is at the other end of a socket.
+pub(crate) fn is_hang_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+fn write_all(descriptor: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(descriptor, bytes))?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! A worker's side of its pool: taking tasks, and answering them.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ungil_shm::ring::{Consumer, Producer};
+use ungil_shm::{Arena, Bell, Block, Control, View, Wake, WorkerEnd, offsets, reserve_bytes};
+
+use crate::lent::{Lent, Returns};
+use crate::message::{
+    self, CALLER, EVERY_COMMIT, REFILL, ResultMessage, STOP, Stage, Status, TaskMessage,
+};
+use crate::payload::{self, Inline, Payload};
+use crate::spin::Spin;
+use crate::zygote::Start;
+
+const ANY: u32 = 1;
+
+/// What a worker was started with, unpacked.
+pub struct Opened {
+    /// The worker's side of its pool.
+    pub worker: Worker,
+    /// How it shall look, as the parent wrote it.
+    pub likeness: Vec<u8>,
+    /// Descriptors for it from the parent.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// A worker's side of its pool. Its threads share it.
+pub struct Worker {
+    control: Control,
+    tasks: Mutex<Consumer>,
+    answers: Mutex<Answers>,
+    /// Held by the one thread that waits for the next task.
+    turn: Mutex<()>,
+    arena: Arc<Mutex<Arena>>,
+    /// The pool's arena, where tasks and functions lie.
+    view: Arc<View>,
+    returns: Arc<Returns>,
+    /// Where the parent's callers sleep.
+    bell: Bell,
+    /// What the parent's supervisor reads.
+    event: OwnedFd,
+    spin: Spin,
+}
+
+struct Answers {
+    results: Producer,
+    returning: offsets::Consumer,
+}
+
+/// A task that this worker has begun.
+#[derive(Debug)]
+pub struct Job {
+    key: u64,
+    slot: u32,
+    /// The function's number and where it is written, unless the data says it itself.
+    pub function: Option<(u64, Block)>,
+    /// What it is called with.
+    pub data: Data,
+}
+
+/// What a task is called with.
+#[derive(Debug)]
+pub enum Data {
+    /// It came in the slot.
+    Inline(Inline),
+    /// It lies in the pool's arena, and is given back when this is dropped.
+    Lent(Lent),
+}
+
+/// Which task an answer is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Ticket {
+    key: u64,
+    slot: u32,
+}
+
+impl Job {
+    /// The ticket for its answer, and the rest.
+    pub fn split(self) -> (Ticket, Option<(u64, Block)>, Data) {
+        (Ticket { key: self.key, slot: self.slot }, self.function, self.data)
+    }
+}
+
+impl Worker {
+    /// Unpacks what a worker was started with.
+    ///
+    /// # Errors
+    /// The descriptors are not those that a pool sends.
+    pub fn open(start: Start) -> io::Result<Opened> {
+        let mut descriptors = start.descriptors.into_iter();
+        let mut next =
+            || descriptors.next().ok_or_else(|| io::Error::other("a worker lacks a descriptor"));
+        let likeness = read_all(&next()?)?;
+        let end = WorkerEnd::open(next()?)?;
+        let control = end.control();
+        let WorkerEnd { tasks, results, released, returning, .. } = end;
+        let arena = Arena::open_as_owner(next()?, reserve_bytes(), 0)?;
+        let view = Arc::new(View::open(next()?, reserve_bytes())?);
+        let bell = view.pool_bell()?;
+        let event = next()?;
+        let is_spinning = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
+        let worker = Worker {
+            control,
+            tasks: Mutex::new(tasks),
+            answers: Mutex::new(Answers { results, returning }),
+            turn: Mutex::new(()),
+            arena: Arc::new(Mutex::new(arena)),
+            view,
+            returns: Arc::new(Returns::new(released)),
+            bell,
+            event,
+            spin: Spin::new(is_spinning),
+        };
+        Ok(Opened { worker, likeness, descriptors: descriptors.collect() })
+    }
+
+    /// Says that tasks can come.
+    pub fn ready(&self) {
+        self.control.set_stage(Stage::Ready as u32);
+        self.tell_everybody();
+    }
+
+    /// Says that the initializer failed, and why. No task will be taken.
+    pub fn fail(&self, reason: &str) {
+        if let Ok(payload) = self.store(&[reason.as_bytes()]) {
+            let message = ResultMessage::message(0, Status::InitializerFailed, 0, &payload);
+            let _ = lock(&self.answers).results.push(&message);
+        }
+        self.control.set_stage(Stage::Failed as u32);
+        self.tell_everybody();
+    }
+
+    /// The next task, if there is one.
+    pub fn try_next(&self) -> Option<Job> {
+        let taken = lock(&self.tasks).take();
+        // The parent writes nothing else than tasks. If something has destroyed the ring, no more
+        // are taken from it.
+        let (slot, message) = taken.ok()??;
+        let task = TaskMessage::read(&message);
+        let data = match task.block {
+            Some(block) => Data::Lent(Lent::new(self.view.clone(), self.returns.clone(), block)),
+            None => Data::Inline(message::inline(&message)),
+        };
+        Some(Job { key: task.key, slot, function: task.function, data })
+    }
+
+    /// Waits for the next task; `None` when the parent wants the worker to end.
+    ///
+    /// `before_sleep` is called before the thread goes to sleep, and `on_signal` when a signal has
+    /// arrived in this thread.
+    pub fn next(&self, before_sleep: &mut dyn FnMut(), on_signal: &mut dyn FnMut()) -> Option<Job> {
+        let _turn = lock(&self.turn);
+        let mut is_first = true;
+        loop {
+            let mut job = None;
+            self.spin.until(|| {
+                job = self.try_next();
+                job.is_some() || self.is_stopped()
+            });
+            if job.is_some() {
+                return job;
+            }
+            if is_first {
+                is_first = false;
+                self.ask_for_more();
+                before_sleep();
+            }
+            let bell = self.control.bell();
+            let ticket = bell.ticket();
+            bell.arm(ANY);
+            let job = self.try_next();
+            let is_stopped = self.is_stopped();
+            let wake =
+                if job.is_some() || is_stopped { Wake::Rung } else { bell.wait(ticket, None) };
+            bell.disarm(ANY);
+            if job.is_some() {
+                return job;
+            }
+            if is_stopped {
+                // The next of the worker's threads would wait for the bell that has rung.
+                bell.ring();
+                return None;
+            }
+            if wake == Wake::Interrupted {
+                on_signal();
+            }
+        }
+    }
+
+    /// The bytes of a function's definition; `None` if there is none where the task says.
+    pub fn definition(&self, block: Block) -> Option<Vec<u8>> {
+        let (offset, length) = *payload::parts(self.view.segment(), block)?.first()?;
+        self.view.segment().read(offset, length)
+    }
+
+    /// Stores a result.
+    ///
+    /// # Errors
+    /// The system has no memory left.
+    pub fn store(&self, parts: &[&[u8]]) -> io::Result<Payload> {
+        self.take_returned();
+        payload::store(&self.arena, parts)
+    }
+
+    /// Answers a task.
+    pub fn answer(&self, ticket: Ticket, status: Status, run_ns: u64, payload: &Payload) {
+        let message = ResultMessage::message(ticket.key, status, run_ns, payload);
+        // A worker never holds more tasks than its ring of results has slots.
+        let _ = lock(&self.answers).results.push(&message);
+        // Only now: a parent that finds the slot taken must find the answer first.
+        lock(&self.tasks).release(ticket.slot);
+        let wanted = self.bell.wanted();
+        if wanted & CALLER != 0 {
+            self.bell.ring();
+        } else if wanted & EVERY_COMMIT != 0 {
+            self.wake_supervisor();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.control.flags() & STOP != 0 && !lock(&self.tasks).is_ready()
+    }
+
+    fn ask_for_more(&self) {
+        let wanted = self.bell.wanted();
+        if wanted & REFILL != 0 && wanted & CALLER == 0 {
+            self.wake_supervisor();
+        }
+    }
+
+    fn tell_everybody(&self) {
+        if self.bell.wanted() & CALLER != 0 {
+            self.bell.ring();
+        }
+        self.wake_supervisor();
+    }
+
+    fn wake_supervisor(&self) {
+        // It is full only if the supervisor has been told often enough.
+        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+    }
+
+    /// Frees the blocks that the parent has given back.
+    fn take_returned(&self) {
+        let mut answers = lock(&self.answers);
+        let mut arena = lock(&self.arena);
+        while let Some(offset) = answers.returning.pop() {
+            // The parent gives back what it got, once.
+            let _ = arena.free(offset);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read_all(descriptor: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    // It was written to its end, so reading starts at the beginning.
+    loop {
+        let read = rustix::io::pread(descriptor, &mut buffer, bytes.len() as u64)?;
+        if read == 0 {
+            return Ok(bytes);
+        }
+        bytes.extend_from_slice(&buffer[..read]);
+    }
+}
