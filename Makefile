@@ -19,7 +19,7 @@ TESTS ?= tests
 
 venvs := target/venvs
 
-.PHONY: help run test test-rust test-python lint bench clean
+.PHONY: help run test test-rust test-models test-python lint bench clean
 
 help:
 	@echo 'make run    build ungil, install it into .venv and run `ungil compare`'
@@ -28,7 +28,7 @@ help:
 	@echo 'make test   Rust tests, then Python tests with the wheel installed, on every CPython >= 3.11 found'
 	@echo '            PYTHON=python3.12                  on this one only'
 	@echo '            TESTS="tests/test_a.py -k word"    some of the Python tests'
-	@echo '            make test-rust, make test-python   one half'
+	@echo '            make test-rust, make test-models, make test-python   a part of it'
 	@echo 'make lint   formatting, clippy, ruff and mypy'
 	@echo 'make bench  benches/false_winners.py in .venv; ARGS="..." are its arguments'
 	@echo 'make clean  remove everything that was made'
@@ -39,13 +39,18 @@ run: install-run
 bench: install-run
 	@.venv/bin/python benches/false_winners.py $(ARGS)
 
-test: test-rust test-python
+test: test-rust test-models test-python
 
 # The binding is an extension module: its own test binary could not link, for it has no interpreter.
 # It is tested from Python.
 test-rust:
 	@scripts/check-machine
 	cargo test --workspace --exclude ungil-python
+
+# Every interleaving of the protocols in shared memory. Loom has types of its own for what is shared,
+# so this is another build.
+test-models:
+	RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom cargo test --release -p ungil-shm --test loom
 
 test-python:
 	@scripts/for-each-python '$(PYTHON)' '$(MAKE)' test-one

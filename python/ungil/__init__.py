@@ -18,15 +18,34 @@ if not sys.platform.startswith("linux"):
 
 if TYPE_CHECKING:
     from ungil._compare import compare as compare
+    from ungil._processes import ProcessPoolExecutor as ProcessPoolExecutor
+    from ungil._threads import ThreadPoolExecutor as ThreadPoolExecutor
+    from ungil.errors import TransferFailed as TransferFailed
+    from ungil.errors import WorkerCrashed as WorkerCrashed
     from ungil.report import Report as Report
 
 __version__ = "0.1.0"
 
-__all__ = ["Report", "__version__", "compare"]
+__all__ = [
+    "ProcessPoolExecutor",
+    "Report",
+    "ThreadPoolExecutor",
+    "TransferFailed",
+    "WorkerCrashed",
+    "__version__",
+    "compare",
+]
 
 # Worker processes and subinterpreters import this package to find the functions they run. They
 # must not pay for the rest of it, and a subinterpreter could not even load the Rust core.
-_HOMES = {"compare": "ungil._compare", "Report": "ungil.report"}
+_HOMES = {
+    "ProcessPoolExecutor": "ungil._processes",
+    "Report": "ungil.report",
+    "ThreadPoolExecutor": "ungil._threads",
+    "TransferFailed": "ungil.errors",
+    "WorkerCrashed": "ungil.errors",
+    "compare": "ungil._compare",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -31,6 +31,8 @@ pub struct Settings {
     pub workers_max: u32,
     /// Threads of a worker that run tasks.
     pub threads_per_worker: u32,
+    /// Whether the first task starts all workers, and not just one for each task.
+    pub starts_all: bool,
     /// After so many tasks a worker is replaced.
     pub tasks_per_worker_max: Option<u64>,
     /// Whether it makes sense to spin: there is more than one CPU.

@@ -204,7 +204,12 @@ impl Core {
         let threads = self.settings.threads_per_worker as usize;
         let workers = self.workers.iter().flatten().filter(|worker| worker.is_counted()).count();
         let tasks = self.ledger.len() + more_tasks;
-        let wanted = tasks.div_ceil(threads).min(self.settings.workers_max as usize);
+        let most = self.settings.workers_max as usize;
+        let wanted = if self.settings.starts_all && tasks > 0 {
+            most
+        } else {
+            tasks.div_ceil(threads).min(most)
+        };
         wanted.saturating_sub(workers)
     }
 

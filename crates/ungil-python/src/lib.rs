@@ -4,12 +4,19 @@
 //! brings the command and the experiment to Python. One file a facade module; errors go through
 //! [`error`] alone, and everything that waits does so detached from the interpreter.
 
+mod announcer;
+mod codec;
 mod command;
 mod compare;
 mod error;
+mod future;
 mod host;
 mod interrupt;
+mod processes;
+mod threads;
 mod ticker;
+mod worker;
+mod zygote;
 
 use pyo3::prelude::*;
 
@@ -17,11 +24,25 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
+    use super::announcer::{flush_announcements, run_announcements, run_callbacks};
+    #[pymodule_export]
+    use super::codec::{BufferCollector, SharedBuffer};
+    #[pymodule_export]
     use super::command::main;
     #[pymodule_export]
     use super::compare::compare;
     #[pymodule_export]
+    use super::future::LazyFuture;
+    #[pymodule_export]
     use super::host::{die_with_parent, keep, note_stray, prepare_keeper, serve};
     #[pymodule_export]
+    use super::processes::{PreparedFunction, ProcessPool, ProcessPoolHandle};
+    #[pymodule_export]
+    use super::threads::{CallQueue, ThreadPool, take_no_calls};
+    #[pymodule_export]
     use super::ticker::{Ticker, monotonic_ns};
+    #[pymodule_export]
+    use super::worker::WorkerProcess;
+    #[pymodule_export]
+    use super::zygote::{WorkerStart, serve_zygote};
 }

@@ -1,0 +1,452 @@
+//! Values as bytes and buffers.
+//!
+//! `None`, `bool`, `int` up to 64 bits, `float`, `str` and `bytes` have a code of their own, which
+//! costs tens of nanoseconds and loads no module. Everything else is pickled, with protocol 5 and
+//! large buffers out of band: they are copied once, into shared memory, and used there.
+//!
+//! ```text
+//! head:  CALL   count (one byte), then so many values       positional arguments of plain types
+//!        VALUE  one value                                   a result of a plain type
+//!        PICKLE a pickle; further parts are its buffers
+//!        DEFINED marshal of (definitions, pickle); likewise
+//! value: one byte for the type, then its content; LONG: the number of the part with the content
+//! ```
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use ungil_pool::{Inline, Lent};
+
+const CALL: u8 = b'C';
+const VALUE: u8 = b'V';
+const PICKLE: u8 = b'P';
+const DEFINED: u8 = b'D';
+
+const NONE: u8 = b'n';
+const TRUE: u8 = b't';
+const FALSE: u8 = b'f';
+const INT: u8 = b'i';
+const FLOAT: u8 = b'd';
+const STR: u8 = b's';
+const BYTES: u8 = b'b';
+const LONG_STR: u8 = b'S';
+const LONG_BYTES: u8 = b'B';
+
+/// Content longer than this, in bytes, becomes a part of its own, so that it is copied once.
+const LONG: usize = 1024;
+/// A buffer shorter than this, in bytes, stays in the pickle.
+const OUT_OF_BAND: usize = 4096;
+
+/// An encoded value, with what keeps its buffers in place.
+pub struct Encoded {
+    head: Vec<u8>,
+    held: Vec<Held>,
+}
+
+enum Held {
+    Bytes(Py<PyBytes>),
+    Str(Py<PyString>),
+    Buffer(PyUntypedBuffer),
+}
+
+/// The parts of an encoded value: memory that stays in place while the value lives.
+pub struct Parts<'a>(Vec<&'a [u8]>);
+
+impl Encoded {
+    fn new() -> Encoded {
+        Encoded { head: Vec::with_capacity(72), held: Vec::new() }
+    }
+
+    /// Its parts, the head first.
+    pub fn parts(&self, py: Python<'_>) -> PyResult<Parts<'_>> {
+        let mut parts: Vec<&[u8]> = vec![&self.head];
+        for held in &self.held {
+            parts.push(match held {
+                Held::Bytes(bytes) => bytes.as_bytes(py),
+                Held::Str(text) => text.to_str(py)?.as_bytes(),
+                Held::Buffer(buffer) => {
+                    // SAFETY: the export holds the memory in place; who writes to it meanwhile
+                    // gets what the stdlib's feeder thread would give: some of the change.
+                    unsafe {
+                        std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes())
+                    }
+                }
+            });
+        }
+        Ok(Parts(parts))
+    }
+}
+
+impl<'a> Parts<'a> {
+    /// The parts.
+    pub fn slices(&self) -> &[&'a [u8]] {
+        &self.0
+    }
+
+    /// Their length together, in bytes.
+    pub fn length(&self) -> usize {
+        self.0.iter().map(|part| part.len()).sum()
+    }
+}
+
+/// What a value is encoded with where it is not of a plain type.
+pub trait Pickler {
+    /// The pickle, and the definitions of `__main__` that it needs, as marshal can write them.
+    fn dumps<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        collector: &Bound<'py, BufferCollector>,
+    ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyTuple>>)>;
+}
+
+/// Encodes what a function is called with.
+pub fn encode_call(
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+    pickler: &dyn Pickler,
+) -> PyResult<Encoded> {
+    let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
+    if kwargs.is_none()
+        && let Ok(count) = u8::try_from(args.len())
+    {
+        let mut encoded = Encoded::new();
+        encoded.head.extend([CALL, count]);
+        if args.iter().all(|value| push_plain(&mut encoded, &value)) {
+            return Ok(encoded);
+        }
+    }
+    let call = match kwargs {
+        Some(kwargs) => (args, kwargs).into_pyobject(args.py())?,
+        None => (args,).into_pyobject(args.py())?,
+    };
+    pickle(call.as_any(), pickler)
+}
+
+/// Encodes a result.
+pub fn encode_value(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> {
+    let mut encoded = Encoded::new();
+    encoded.head.push(VALUE);
+    if push_plain(&mut encoded, value) { Ok(encoded) } else { pickle(value, pickler) }
+}
+
+fn pickle(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> {
+    let py = value.py();
+    let collector = Bound::new(py, BufferCollector::default())?;
+    let (bytes, definitions) = pickler.dumps(value, &collector)?;
+    let mut encoded = Encoded::new();
+    match definitions.filter(|definitions| !definitions.is_empty()) {
+        None => {
+            encoded.head.push(PICKLE);
+            encoded.head.extend_from_slice(bytes.as_bytes());
+        }
+        Some(definitions) => {
+            encoded.head.push(DEFINED);
+            let written = marshal(py)?.call_method1("dumps", ((definitions, bytes),))?;
+            encoded.head.extend_from_slice(written.cast::<PyBytes>()?.as_bytes());
+        }
+    }
+    encoded.held = collector.get().take().into_iter().map(Held::Buffer).collect();
+    Ok(encoded)
+}
+
+/// Appends a value of a plain type; `false`, with the head in any state, if it is of another.
+fn push_plain(encoded: &mut Encoded, value: &Bound<'_, PyAny>) -> bool {
+    let head = &mut encoded.head;
+    if value.is_none() {
+        head.push(NONE);
+    } else if let Ok(value) = value.cast_exact::<PyBool>() {
+        head.push(if value.is_true() { TRUE } else { FALSE });
+    } else if value.is_exact_instance_of::<PyInt>() {
+        let Some(value) = small_int(value) else { return false };
+        head.push(INT);
+        head.extend_from_slice(&value.to_ne_bytes());
+    } else if let Ok(value) = value.cast_exact::<PyFloat>() {
+        head.push(FLOAT);
+        head.extend_from_slice(&value.value().to_ne_bytes());
+    } else if let Ok(value) = value.cast_exact::<PyString>() {
+        // Lone surrogates have no UTF-8; pickle knows what to do with them.
+        let Ok(text) = value.to_str() else { return false };
+        if text.len() <= LONG {
+            push_short(head, STR, text.as_bytes());
+        } else {
+            push_number(head, LONG_STR, encoded.held.len());
+            encoded.held.push(Held::Str(value.clone().unbind()));
+        }
+    } else if let Ok(value) = value.cast_exact::<PyBytes>() {
+        if value.as_bytes().len() <= LONG {
+            push_short(head, BYTES, value.as_bytes());
+        } else {
+            push_number(head, LONG_BYTES, encoded.held.len());
+            encoded.held.push(Held::Bytes(value.clone().unbind()));
+        }
+    } else {
+        return false;
+    }
+    true
+}
+
+fn small_int(value: &Bound<'_, PyAny>) -> Option<i64> {
+    let mut overflow = 0;
+    // SAFETY: the value is an int and the interpreter is attached. No error is set for an int.
+    let number = unsafe { ffi::PyLong_AsLongLongAndOverflow(value.as_ptr(), &mut overflow) };
+    (overflow == 0).then_some(number)
+}
+
+fn push_short(head: &mut Vec<u8>, kind: u8, content: &[u8]) {
+    push_number(head, kind, content.len());
+    head.extend_from_slice(content);
+}
+
+fn push_number(head: &mut Vec<u8>, kind: u8, number: usize) {
+    head.push(kind);
+    head.extend_from_slice(&(number as u32).to_ne_bytes());
+}
+
+/// Keeps the buffers that a pickler takes out of band.
+#[pyclass(frozen, module = "ungil._core")]
+#[derive(Default)]
+pub struct BufferCollector {
+    buffers: Mutex<Vec<PyUntypedBuffer>>,
+    saw_readonly: AtomicBool,
+}
+
+#[pymethods]
+impl BufferCollector {
+    /// Takes a `pickle.PickleBuffer`; a true answer leaves it in the pickle.
+    fn __call__(&self, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Ok(raw) = buffer.call_method0("raw") else {
+            // Not contiguous: pickle says so.
+            return Ok(true);
+        };
+        let view = PyUntypedBuffer::get(&raw)?;
+        if view.readonly() {
+            self.saw_readonly.store(true, Ordering::Relaxed);
+            return Ok(true);
+        }
+        if view.len_bytes() < OUT_OF_BAND {
+            return Ok(true);
+        }
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(view);
+        Ok(false)
+    }
+
+    /// Forgets the buffers.
+    fn reset(&self) {
+        self.saw_readonly.store(false, Ordering::Relaxed);
+        drop(self.take());
+    }
+
+    /// Whether a read-only buffer came by: it would be read-only at the other end.
+    #[getter]
+    fn saw_readonly(&self) -> bool {
+        self.saw_readonly.load(Ordering::Relaxed)
+    }
+}
+
+impl BufferCollector {
+    fn take(&self) -> Vec<PyUntypedBuffer> {
+        std::mem::take(&mut *self.buffers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Encoded data that has arrived.
+pub enum Arrived {
+    /// In a slot.
+    Inline(Inline),
+    /// In the sender's arena.
+    Lent(Arc<Lent>),
+}
+
+/// Something in encoded data is not what an encoder writes.
+fn damaged() -> PyErr {
+    PyValueError::new_err("data from shared memory is damaged")
+}
+
+/// A function's arguments, or a result.
+pub enum Decoded<'py> {
+    /// Positional arguments, and keywords.
+    Call(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>),
+    /// A value.
+    Value(Bound<'py, PyAny>),
+}
+
+/// Who takes in definitions of `__main__`.
+pub type Define<'a> = &'a dyn Fn(&Bound<'_, PyAny>) -> PyResult<()>;
+
+impl Arrived {
+    /// Decodes it. `define` is given the definitions that came with it.
+    pub fn decode<'py>(self, py: Python<'py>, define: Define<'_>) -> PyResult<Decoded<'py>> {
+        match self {
+            Arrived::Inline(inline) => decode(py, inline.bytes(), &[], None, define),
+            Arrived::Lent(lent) => {
+                let parts = lent.parts().ok_or_else(damaged)?;
+                let head = lent.copy(0).ok_or_else(damaged)?;
+                decode(py, &head, parts.get(1..).unwrap_or_default(), Some(&lent), define)
+            }
+        }
+    }
+}
+
+type Buffers<'a> = &'a [(NonNull<u8>, usize)];
+
+fn decode<'py>(
+    py: Python<'py>,
+    head: &[u8],
+    buffers: Buffers<'_>,
+    lent: Option<&Arc<Lent>>,
+    define: Define<'_>,
+) -> PyResult<Decoded<'py>> {
+    let (kind, mut rest) = head.split_first().ok_or_else(damaged)?;
+    match *kind {
+        CALL => {
+            let (count, mut rest) = rest.split_first().ok_or_else(damaged)?;
+            let values: PyResult<Vec<_>> =
+                (0..*count).map(|_| plain(py, &mut rest, buffers)).collect();
+            Ok(Decoded::Call(PyTuple::new(py, values?)?, None))
+        }
+        VALUE => Ok(Decoded::Value(plain(py, &mut rest, buffers)?)),
+        PICKLE => loads(py, rest, buffers, lent).map(Decoded::Value),
+        DEFINED => {
+            let pair = marshal(py)?.call_method1("loads", (PyBytes::new(py, rest),))?;
+            let (definitions, bytes): (Bound<'_, PyAny>, Bound<'_, PyBytes>) = pair.extract()?;
+            define(&definitions)?;
+            loads(py, bytes.as_bytes(), buffers, lent).map(Decoded::Value)
+        }
+        _ => Err(damaged()),
+    }
+}
+
+fn plain<'py>(
+    py: Python<'py>,
+    rest: &mut &[u8],
+    buffers: Buffers<'_>,
+) -> PyResult<Bound<'py, PyAny>> {
+    fn take<'a>(rest: &mut &'a [u8], count: usize) -> PyResult<&'a [u8]> {
+        let (taken, left) = rest.split_at_checked(count).ok_or_else(damaged)?;
+        *rest = left;
+        Ok(taken)
+    }
+    fn number(rest: &mut &[u8]) -> PyResult<usize> {
+        let bytes = take(rest, 4)?.try_into().map_err(|_| damaged())?;
+        Ok(u32::from_ne_bytes(bytes) as usize)
+    }
+    fn eight(rest: &mut &[u8]) -> PyResult<[u8; 8]> {
+        take(rest, 8)?.try_into().map_err(|_| damaged())
+    }
+    let kind = take(rest, 1)?[0];
+    Ok(match kind {
+        NONE => py.None().into_bound(py),
+        TRUE => PyBool::new(py, true).to_owned().into_any(),
+        FALSE => PyBool::new(py, false).to_owned().into_any(),
+        INT => i64::from_ne_bytes(eight(rest)?).into_pyobject(py)?.into_any(),
+        FLOAT => PyFloat::new(py, f64::from_ne_bytes(eight(rest)?)).into_any(),
+        STR => {
+            let length = number(rest)?;
+            let text = std::str::from_utf8(take(rest, length)?).map_err(|_| damaged())?;
+            PyString::new(py, text).into_any()
+        }
+        BYTES => {
+            let length = number(rest)?;
+            PyBytes::new(py, take(rest, length)?).into_any()
+        }
+        LONG_STR => {
+            let (start, length) = *buffers.get(number(rest)?).ok_or_else(damaged)?;
+            let mut copy = vec![0; length];
+            copy_shared(start, &mut copy);
+            let text = std::str::from_utf8(&copy).map_err(|_| damaged())?;
+            PyString::new(py, text).into_any()
+        }
+        LONG_BYTES => {
+            let (start, length) = *buffers.get(number(rest)?).ok_or_else(damaged)?;
+            let copy = |bytes: &mut [u8]| {
+                copy_shared(start, bytes);
+                Ok(())
+            };
+            PyBytes::new_with(py, length, copy)?.into_any()
+        }
+        _ => return Err(damaged()),
+    })
+}
+
+fn copy_shared(start: NonNull<u8>, bytes: &mut [u8]) {
+    // SAFETY: so many bytes are mapped there while the lent block lives; a peer that writes to
+    // them meanwhile spoils only what it sent.
+    unsafe { std::ptr::copy_nonoverlapping(start.as_ptr(), bytes.as_mut_ptr(), bytes.len()) }
+}
+
+fn loads<'py>(
+    py: Python<'py>,
+    bytes: &[u8],
+    buffers: Buffers<'_>,
+    lent: Option<&Arc<Lent>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let loads = LOADS.import(py, "pickle", "loads")?;
+    let bytes = PyBytes::new(py, bytes);
+    let Some(lent) = lent.filter(|_| !buffers.is_empty()) else {
+        return loads.call1((bytes,));
+    };
+    let buffers: PyResult<Vec<_>> = buffers
+        .iter()
+        .map(|(start, length)| {
+            Bound::new(py, SharedBuffer { lent: lent.clone(), start: *start, length: *length })
+        })
+        .collect();
+    let keywords = PyDict::new(py);
+    keywords.set_item("buffers", PyList::new(py, buffers?)?)?;
+    loads.call((bytes,), Some(&keywords))
+}
+
+pub fn marshal(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static MARSHAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let module = MARSHAL
+        .get_or_try_init(py, || Ok::<_, PyErr>(py.import("marshal")?.into_any().unbind()))?;
+    Ok(module.bind(py))
+}
+
+/// Memory that arrived with a value. It belongs to the value alone, and is given back with it.
+#[pyclass(frozen, module = "ungil._core")]
+pub struct SharedBuffer {
+    lent: Arc<Lent>,
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: the memory is mapped as long as the block is held, wherever the holder is.
+unsafe impl Send for SharedBuffer {}
+// SAFETY: as above; buffers are shared as Python shares them.
+unsafe impl Sync for SharedBuffer {}
+
+#[pymethods]
+impl SharedBuffer {
+    fn __len__(&self) -> usize {
+        self.length
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<ungil shared buffer of {} bytes>", self.length)
+    }
+
+    /// # Safety
+    /// The interpreter passes a view to fill in.
+    unsafe fn __getbuffer__(
+        slf: PyRef<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: std::ffi::c_int,
+    ) -> PyResult<()> {
+        let length = slf.length as ffi::Py_ssize_t;
+        let start = slf.start.as_ptr().cast();
+        // Held by the object, which the view keeps alive.
+        let _ = &slf.lent;
+        // SAFETY: the memory is mapped as long as the object lives, and the view holds the object.
+        let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, 0, flags) };
+        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+}

@@ -1,0 +1,505 @@
+//! `ungil.ProcessPoolExecutor`: Python's side of a pool of worker processes.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
+use pyo3::ffi;
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
+use ungil_pool::{
+    Cancel, Cell, Crash, Ending, Failure, Function, Likeness, Outcome, Payload, Pool, Received,
+    Refusal, Settings, Task, Waited,
+};
+
+use crate::codec::{self, Arrived, BufferCollector, Decoded, Encoded, Pickler};
+use crate::future::{LazyFuture, Settled, Source, deadline_after};
+use crate::interrupt::Interrupt;
+use crate::zygote;
+
+/// Copies longer than this, in bytes, are made without Python's lock.
+pub const LONG_COPY: usize = 256 << 10;
+/// Functions that are remembered; a program that makes more starts anew.
+const FUNCTIONS_MAX: usize = 4096;
+
+/// A pool, and what Python knows of it.
+pub struct Shared {
+    /// The pool.
+    pub pool: Pool,
+    encoder: Py<PyAny>,
+    capture: Py<PyAny>,
+    future_class: Py<PyType>,
+    functions: Mutex<HashMap<usize, Known>>,
+    /// Tasks that could not be encoded. They count when workers are started, as in the stdlib.
+    unsent: AtomicUsize,
+}
+
+/// A function that has been written down.
+struct Known {
+    function: Py<PyAny>,
+    written: Arc<Function>,
+    name: Arc<str>,
+    guards: Vec<Guard>,
+}
+
+/// Something that must still be so for a written function to be what the function is.
+struct Guard {
+    kind: u8,
+    holder: Py<PyAny>,
+    key: Py<PyAny>,
+    value: Py<PyAny>,
+}
+
+impl Guard {
+    fn holds(&self, py: Python<'_>) -> bool {
+        match self.kind {
+            0 => {
+                // SAFETY: the holder is a dict, kept alive; the result is borrowed and compared.
+                let found = unsafe {
+                    ffi::PyDict_GetItemWithError(self.holder.as_ptr(), self.key.as_ptr())
+                };
+                if found.is_null() {
+                    // A key that cannot be looked up is a guard that does not hold.
+                    drop(PyErr::take(py));
+                }
+                found == self.value.as_ptr()
+            }
+            1 => self
+                .holder
+                .bind(py)
+                .as_any()
+                .getattr(self.key.bind(py).cast::<PyString>().unwrap_or(&PyString::new(py, "")))
+                .is_ok_and(|value| value.is(self.value.bind(py))),
+            _ => {
+                let length = self.holder.bind(py).getattr("__dict__").and_then(|it| it.len());
+                let wanted = self.value.bind(py).extract::<usize>();
+                matches!((length, wanted), (Ok(length), Ok(wanted)) if length == wanted)
+            }
+        }
+    }
+}
+
+/// The function of a task, ready to be sent.
+#[pyclass(frozen, module = "ungil._core")]
+pub struct PreparedFunction {
+    written: Arc<Function>,
+    name: Arc<str>,
+}
+
+/// The core of `ungil.ProcessPoolExecutor`.
+#[pyclass(subclass, frozen, module = "ungil._core")]
+pub struct ProcessPool {
+    shared: OnceLock<Arc<Shared>>,
+}
+
+#[pymethods]
+impl ProcessPool {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> ProcessPool {
+        ProcessPool { shared: OnceLock::new() }
+    }
+
+    /// Makes the pool. No process is started yet.
+    #[pyo3(signature = (*, workers, threads, tasks_per_worker, start_method, encoder, capture,
+                        future_class))]
+    #[expect(clippy::too_many_arguments, reason = "they are given by name")]
+    fn _open(
+        &self,
+        workers: u32,
+        threads: u32,
+        tasks_per_worker: Option<u64>,
+        start_method: &str,
+        encoder: Py<PyAny>,
+        capture: Py<PyAny>,
+        future_class: Py<PyType>,
+    ) -> PyResult<()> {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let settings = Settings {
+            workers_max: workers,
+            threads_per_worker: threads,
+            // As in the stdlib: a fork sees what there was when the first task came.
+            starts_all: start_method == "fork",
+            tasks_per_worker_max: tasks_per_worker,
+            is_spinning: cpus > 1,
+        };
+        let connect = zygote::connector(start_method)?;
+        let pool = Pool::new(settings, connect).map_err(no_memory)?;
+        let shared = Shared {
+            pool,
+            encoder,
+            capture,
+            future_class,
+            functions: Mutex::new(HashMap::new()),
+            unsent: AtomicUsize::new(0),
+        };
+        self.shared
+            .set(Arc::new(shared))
+            .map_err(|_| PyRuntimeError::new_err("this executor is open already"))
+    }
+
+    /// Runs ``fn(*args, **kwargs)`` in a worker process.
+    ///
+    /// Args:
+    ///     fn: What to call. A coroutine function is run to its end in the worker's event loop.
+    ///     args: Its positional arguments.
+    ///     kwargs: Its keyword arguments.
+    ///
+    /// Returns:
+    ///     A future. What cannot be sent to a worker is the future's exception.
+    ///
+    /// Raises:
+    ///     RuntimeError: The executor was shut down.
+    ///     BrokenProcessPool: Its initializer failed, or no worker could be started.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn submit<'py>(
+        &self,
+        py: Python<'py>,
+        r#fn: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, LazyFuture>> {
+        let shared = self.shared()?;
+        match shared.function(r#fn) {
+            Ok((written, name)) => shared.submit(py, written, name, args, kwargs),
+            Err(error) => shared.refuse(py, error, r#fn),
+        }
+    }
+
+    /// Writes a function down once for many tasks, as ``map`` does.
+    fn _prepare(&self, function: &Bound<'_, PyAny>) -> PyResult<PreparedFunction> {
+        let (written, name) = self.shared()?.function(function)?;
+        Ok(PreparedFunction { written, name })
+    }
+
+    /// Runs a prepared function.
+    fn _submit_prepared<'py>(
+        &self,
+        function: &Bound<'py, PreparedFunction>,
+        args: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, LazyFuture>> {
+        let prepared = function.get();
+        self.shared()?.submit(
+            function.py(),
+            prepared.written.clone(),
+            prepared.name.clone(),
+            args,
+            None,
+        )
+    }
+
+    /// The pool without the executor.
+    fn _handle(&self) -> PyResult<ProcessPoolHandle> {
+        Ok(ProcessPoolHandle { shared: self.shared()?.clone() })
+    }
+
+    /// Why the pool is broken, if it is.
+    #[getter]
+    fn _broken(&self) -> PyResult<Option<String>> {
+        Ok(match self.shared()?.pool.check_open() {
+            Err(Refusal::Broken(reason)) => Some(reason.to_string()),
+            _ => None,
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(shared) = self.shared.get() {
+            visit.call(&shared.encoder)?;
+            visit.call(&shared.capture)?;
+        }
+        Ok(())
+    }
+}
+
+/// A pool of processes, for those who close it and look at it. It does not keep the executor alive.
+#[pyclass(frozen, module = "ungil._core")]
+pub struct ProcessPoolHandle {
+    shared: Arc<Shared>,
+}
+
+#[pymethods]
+impl ProcessPoolHandle {
+    /// Takes no more tasks, and cancels those that no worker has if told so.
+    fn close(&self, py: Python<'_>, cancel_futures: bool) {
+        let cancel = if cancel_futures { Cancel::Unassigned } else { Cancel::Nothing };
+        py.detach(|| self.shared.pool.close(cancel));
+    }
+
+    /// Takes no more tasks, cancels those that have not begun, and sends all workers a signal.
+    fn end_workers(&self, py: Python<'_>, number: i32) -> PyResult<()> {
+        let signal = rustix::process::Signal::from_named_raw(number)
+            .ok_or_else(|| PyRuntimeError::new_err("there is no such signal"))?;
+        py.detach(|| {
+            self.shared.pool.close(Cancel::Unbegun);
+            self.shared.pool.signal(signal);
+        });
+        Ok(())
+    }
+
+    /// Waits until all tasks and workers have ended; ``False`` if they have not within the time.
+    #[pyo3(signature = (timeout=None))]
+    fn wait_closed(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let deadline = timeout.and_then(deadline_after);
+        let mut interrupt = Interrupt::default();
+        let pool = &self.shared.pool;
+        let waited = py.detach(|| pool.wait_closed(deadline, &mut || interrupt.is_raised()));
+        match interrupt.into_error() {
+            Some(error) if waited == Waited::Interrupted => Err(error),
+            _ => Ok(waited != Waited::TimedOut),
+        }
+    }
+
+    /// Whether all tasks and workers have ended after the pool was closed.
+    fn is_closed(&self) -> bool {
+        self.shared.pool.is_closed()
+    }
+
+    /// Process number and pidfd of each worker, once all that were asked for have been started.
+    fn workers(&self, py: Python<'_>) -> Vec<(u32, i32)> {
+        py.detach(|| self.shared.pool.wait_started());
+        let workers = self.shared.pool.workers();
+        workers.iter().map(|it| (it.pid, it.descriptor.as_raw_fd())).collect()
+    }
+
+    /// Tasks that have not ended.
+    fn pending(&self) -> usize {
+        self.shared.pool.pending()
+    }
+}
+
+impl ProcessPool {
+    fn shared(&self) -> PyResult<&Arc<Shared>> {
+        self.shared.get().ok_or_else(|| {
+            PyRuntimeError::new_err("this executor was not initialised: call super().__init__()")
+        })
+    }
+}
+
+impl Shared {
+    fn submit<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        function: Arc<Function>,
+        name: Arc<str>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, LazyFuture>> {
+        let encoded = codec::encode_call(args, kwargs, self);
+        let payload = encoded.and_then(|encoded| self.store(py, &encoded));
+        let payload = match payload {
+            Ok(payload) => payload,
+            Err(error) => return self.refuse_arguments(py, error, &name),
+        };
+        let task = Task { function: Some(function), payload };
+        let (cell, missing) =
+            self.pool.submit(task).map_err(|refusal| refusal_error(py, refusal))?;
+        if missing > 0 {
+            self.start(py, missing)?;
+        }
+        let source = Source::Process { pool: self.clone(), cell, name };
+        LazyFuture::of(self.future_class.bind(py), source)
+    }
+
+    /// Starts workers that look like this process does now.
+    fn start(&self, py: Python<'_>, count: usize) -> PyResult<()> {
+        let captured = self.capture.bind(py).call0().and_then(|it| it.extract());
+        let (bytes, numbers): (Bound<'_, PyBytes>, Vec<i32>) = match captured {
+            Ok(captured) => captured,
+            Err(error) => {
+                // Nobody would run the tasks, and nobody would say why.
+                self.pool.break_down(&format!("a worker could not be described: {error}"));
+                return Err(error);
+            }
+        };
+        let descriptors: std::io::Result<Vec<OwnedFd>> = numbers
+            .into_iter()
+            .map(|number| {
+                // SAFETY: the capture keeps these descriptors open while it is borrowed here.
+                unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned()
+            })
+            .collect();
+        let likeness = Likeness {
+            bytes: bytes.as_bytes().into(),
+            descriptors: descriptors.map_err(PyOSError::new_err)?.into(),
+        };
+        py.detach(|| self.pool.start(count, likeness));
+        Ok(())
+    }
+
+    /// A future for a task whose function cannot be sent.
+    fn refuse<'py>(
+        &self,
+        py: Python<'py>,
+        error: PyErr,
+        function: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, LazyFuture>> {
+        self.refuse_arguments(py, error, &name_of(function))
+    }
+
+    fn refuse_arguments<'py>(
+        &self,
+        py: Python<'py>,
+        error: PyErr,
+        name: &str,
+    ) -> PyResult<Bound<'py, LazyFuture>> {
+        self.pool.check_open().map_err(|refusal| refusal_error(py, refusal))?;
+        let unsent = self.unsent.fetch_add(1, Ordering::Relaxed) + 1;
+        let missing = self.pool.missing_workers(unsent);
+        if missing > 0 {
+            self.start(py, missing)?;
+        }
+        let noted = error.value(py).call_method1(
+            "add_note",
+            (format!("{name} was not run: its call could not be sent to a worker process"),),
+        );
+        // An exception may have no room for notes; it is still the reason.
+        drop(noted);
+        LazyFuture::failed(self.future_class.bind(py), error)
+    }
+
+    fn store(&self, py: Python<'_>, encoded: &Encoded) -> PyResult<Payload> {
+        let parts = encoded.parts(py)?;
+        let stored = if parts.length() > LONG_COPY {
+            py.detach(|| self.pool.store(parts.slices()))
+        } else {
+            self.pool.store(parts.slices())
+        };
+        stored.map_err(no_memory)
+    }
+
+    /// The function as it was or is written down.
+    fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Function>, Arc<str>)> {
+        let py = function.py();
+        let place = function.as_ptr() as usize;
+        {
+            let functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = functions.get(&place)
+                && known.function.is(function)
+                && known.guards.iter().all(|guard| guard.holds(py))
+            {
+                return Ok((known.written.clone(), known.name.clone()));
+            }
+        }
+        type Guards<'py> = Option<Vec<(u8, Py<PyAny>, Py<PyAny>, Py<PyAny>)>>;
+        let (bytes, definitions, guards): (Bound<'_, PyAny>, Bound<'_, PyAny>, Guards<'_>) =
+            self.encoder.bind(py).call_method1("dumps_function", (function,))?.extract()?;
+        let written = codec::marshal(py)?.call_method1("dumps", ((definitions, bytes),))?;
+        let written = written.cast::<PyBytes>()?.as_bytes();
+        let written = self.pool.function(written, guards.is_some()).map_err(no_memory)?;
+        let name = name_of(function);
+        if let Some(guards) = guards {
+            let guards = guards
+                .into_iter()
+                .map(|(kind, holder, key, value)| Guard { kind, holder, key, value })
+                .collect();
+            let known = Known {
+                function: function.clone().unbind(),
+                written: written.clone(),
+                name: name.clone(),
+                guards,
+            };
+            let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+            let forgotten =
+                (functions.len() >= FUNCTIONS_MAX).then(|| std::mem::take(&mut *functions));
+            let replaced = functions.insert(place, known);
+            drop(functions);
+            // Dropping runs Python code, which may come back here.
+            drop((forgotten, replaced));
+        }
+        Ok((written, name))
+    }
+}
+
+impl Pickler for Arc<Shared> {
+    fn dumps<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        collector: &Bound<'py, BufferCollector>,
+    ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyTuple>>)> {
+        let dumped = self.encoder.bind(value.py()).call_method1("dumps", (value, collector))?;
+        dumped.extract()
+    }
+}
+
+fn name_of(function: &Bound<'_, PyAny>) -> Arc<str> {
+    let name = function.getattr("__qualname__").and_then(|name| name.extract::<String>());
+    name.or_else(|_| function.get_type().qualname().map(|name| name.to_string()))
+        .map_or_else(|_| "the task".into(), Into::into)
+}
+
+/// The outcome of a task that is over.
+pub fn settle(py: Python<'_>, cell: &Cell, name: &str) -> Settled {
+    match cell.take() {
+        None => Settled::Cancelled,
+        Some(Outcome::Returned(received)) => match value(py, received) {
+            Ok(value) => Settled::Returned(value.unbind()),
+            Err(error) => raised(py, "result_not_rebuilt", (error.into_value(py), name)),
+        },
+        Some(Outcome::Raised(received)) => match value(py, received) {
+            Ok(value) => raised(py, "rebuild_exception", (value, name)),
+            Err(error) => raised(py, "result_not_rebuilt", (error.into_value(py), name)),
+        },
+        Some(Outcome::Crashed(Crash { pid, ending })) => {
+            let (exit_code, signal) = match ending {
+                Some(Ending::Exited(code)) => (Some(code), None),
+                Some(Ending::Killed(signal)) => (None, Some(signal)),
+                None => (None, None),
+            };
+            raised(py, "worker_crashed", (name, pid, exit_code, signal))
+        }
+        Some(Outcome::Failed(Failure::Broken(reason))) => {
+            raised(py, "pool_broken", (reason.as_ref(),))
+        }
+        Some(Outcome::Failed(Failure::Corrupted { pid })) => {
+            raised(py, "worker_corrupted", (name, pid))
+        }
+    }
+}
+
+fn value<'py>(py: Python<'py>, received: Received) -> PyResult<Bound<'py, PyAny>> {
+    let arrived = match received {
+        Received::Inline(inline) => Arrived::Inline(inline),
+        Received::Lent(lent) => Arrived::Lent(Arc::new(lent)),
+    };
+    match arrived.decode(py, &|_| Ok(()))? {
+        Decoded::Value(value) => Ok(value),
+        Decoded::Call(..) => Err(PyRuntimeError::new_err("a worker answered with a call")),
+    }
+}
+
+/// An exception that the facade makes.
+fn raised<'py>(
+    py: Python<'py>,
+    maker: &str,
+    arguments: impl pyo3::call::PyCallArgs<'py>,
+) -> Settled {
+    let made = py
+        .import("ungil._remote")
+        .and_then(|module| module.getattr(maker))
+        .and_then(|maker| maker.call1(arguments));
+    let error = match made {
+        Ok(made) => PyErr::from_value(made),
+        Err(error) => error,
+    };
+    Settled::Raised(error.into_value(py))
+}
+
+fn refusal_error(py: Python<'_>, refusal: Refusal) -> PyErr {
+    let made = py.import("ungil._remote").and_then(|module| match refusal {
+        Refusal::Closed => module.getattr("closed")?.call0(),
+        Refusal::Broken(reason) => module.getattr("pool_broken")?.call1((reason.as_ref(),)),
+        Refusal::Foreign => module.getattr("foreign_executor")?.call0(),
+    });
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
+fn no_memory(error: std::io::Error) -> PyErr {
+    PyMemoryError::new_err(format!(
+        "the system gives no shared memory for a task: {error}; it counts against the memory limit \
+         of the process, and each value in flight needs its size"
+    ))
+}

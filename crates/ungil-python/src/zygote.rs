@@ -1,0 +1,238 @@
+//! Processes that start workers: how they are started, and what they do.
+
+use std::any::Any;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
+use ungil_pool::zygote::{Connection, Forked, Served, Start, Zygote, serve};
+use ungil_pool::{Connect, Origin, Worker};
+
+use crate::worker::WorkerProcess;
+
+/// A zygote that serves all pools of a process.
+struct Running {
+    zygote: Zygote,
+    child: Child,
+    origin: Origin,
+}
+
+static FRESH: Mutex<Option<Running>> = Mutex::new(None);
+static SPAWNING: Mutex<Option<Running>> = Mutex::new(None);
+
+/// How pools of a start method get a zygote.
+pub fn connector(start_method: &str) -> PyResult<Connect> {
+    match start_method {
+        "forkserver" => Ok(Box::new(|| connect_shared(&FRESH, "fork"))),
+        "spawn" => Ok(Box::new(|| connect_shared(&SPAWNING, "spawn"))),
+        "fork" => Ok(Box::new(connect_forked)),
+        other => Err(PyValueError::new_err(format!(
+            "the start method {other:?} is unknown; there are 'fork', 'spawn' and 'forkserver'"
+        ))),
+    }
+}
+
+fn connect_shared(place: &Mutex<Option<Running>>, mode: &str) -> io::Result<Connection> {
+    let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(running) = place.as_mut() {
+        let is_alive = running.origin.is_here() && matches!(running.child.try_wait(), Ok(None));
+        if is_alive && let Ok(connection) = running.zygote.connect() {
+            return Ok(connection);
+        }
+        *place = None;
+    }
+    let running = launch(mode)?;
+    let connection = running.zygote.connect()?;
+    *place = Some(running);
+    Ok(connection)
+}
+
+/// Starts a fresh interpreter as a zygote. The user's process is not forked: the system's spawn
+/// executes a new program at once.
+fn launch(mode: &str) -> io::Result<Running> {
+    let (zygote, theirs) = Zygote::new()?;
+    let parent = pidfd_open(getpid(), PidfdFlags::empty())?;
+    type Variables = Vec<(OsString, OsString)>;
+    let command: PyResult<(Vec<OsString>, Variables)> = Python::attach(|py| {
+        py.import("ungil._likeness")?
+            .call_method1("zygote_command", (mode, theirs.as_raw_fd(), parent.as_raw_fd()))?
+            .extract()
+    });
+    let (arguments, environment) = command.map_err(to_io)?;
+    let (program, arguments) = arguments
+        .split_first()
+        .ok_or_else(|| io::Error::other("there is no command for a zygote"))?;
+    let inherited = [theirs.as_raw_fd(), parent.as_raw_fd()];
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .envs(environment)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null());
+    let inherit = move || {
+        for number in inherited {
+            // SAFETY: both are open in the child, which has just been made from this process.
+            let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+            rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(inherit) };
+    let child = command.spawn()?;
+    Ok(Running { zygote, child, origin: Origin::here() })
+}
+
+/// Forks this process; the child becomes the zygote of one pool. Its workers are as this process is
+/// now.
+fn connect_forked() -> io::Result<Connection> {
+    let (zygote, theirs) = Zygote::new()?;
+    let parent = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let forked = Python::attach(|py| -> PyResult<i32> {
+        // What is to happen in the child is looked up before: it must not import.
+        let serve = py.import("ungil._zygote")?.getattr("serve_forked")?;
+        match fork(py)? {
+            Forked::Parent(pid) => Ok(pid),
+            Forked::Child => {
+                let (master, parent) = (theirs.as_raw_fd(), parent.as_raw_fd());
+                // It does not return.
+                let served = serve.call1((master, parent));
+                if let Err(error) = served {
+                    error.print(py);
+                }
+                exit_now(1)
+            }
+        }
+    });
+    let pid = forked.map_err(to_io)?;
+    let descriptor = Pid::from_raw(pid)
+        .map(|pid| pidfd_open(pid, PidfdFlags::empty()))
+        .transpose()?
+        .ok_or_else(|| io::Error::other("a fork has no process number"))?;
+    let connection = zygote.connect()?;
+    let guard: Box<dyn Any + Send + Sync> =
+        Box::new(ForkedZygote { zygote: Some(zygote), descriptor });
+    Ok(connection.with_guard(guard))
+}
+
+/// The zygote of one pool: it ends with the pool, and is reaped.
+struct ForkedZygote {
+    zygote: Option<Zygote>,
+    descriptor: OwnedFd,
+}
+
+impl Drop for ForkedZygote {
+    fn drop(&mut self) {
+        // Hanging up ends it.
+        self.zygote = None;
+        // The program may have reaped it already with a wait for any child.
+        let _ = rustix::io::retry_on_intr(|| {
+            waitid(WaitId::PidFd(self.descriptor.as_fd()), WaitIdOptions::EXITED)
+        });
+    }
+}
+
+fn to_io(error: PyErr) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+/// Ends this process without running anything of the program from which it was forked.
+fn exit_now(code: i32) -> ! {
+    // SAFETY: it does not return, and nothing of this process is needed any more.
+    unsafe { libc::_exit(code) }
+}
+
+/// Forks, as `os.fork` does, but without its warning about threads: a zygote has none, and the one
+/// fork of the user's process is what the user asked for.
+fn fork(py: Python<'_>) -> PyResult<Forked> {
+    let _ = py;
+    // SAFETY: the interpreter is attached, as this requires.
+    unsafe { ffi::PyOS_BeforeFork() };
+    // SAFETY: the interpreter is prepared; the child calls what it must before anything else.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: this is the child of a fork that was prepared.
+        unsafe { ffi::PyOS_AfterFork_Child() };
+        return Ok(Forked::Child);
+    }
+    let error = io::Error::last_os_error();
+    // SAFETY: this is the parent of a fork that was prepared.
+    unsafe { ffi::PyOS_AfterFork_Parent() };
+    if pid < 0 { Err(PyOSError::new_err(error)) } else { Ok(Forked::Parent(pid)) }
+}
+
+/// Serves pools as a zygote.
+///
+/// Args:
+///     master: The descriptor of the master socket; it is taken over.
+///     parent: A pidfd of the parent; it is taken over.
+///
+/// Returns:
+///     In each worker its start; in the zygote ``None``, when the parent has ended.
+#[pyfunction]
+pub fn serve_zygote(py: Python<'_>, master: i32, parent: i32) -> PyResult<Option<WorkerStart>> {
+    let own = |number: i32| -> PyResult<OwnedFd> {
+        // SAFETY: the caller gives the descriptor away.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+        rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)
+            .map_err(crate::error::os_error)?;
+        Ok(descriptor)
+    };
+    let mut forking = || fork(py).map_err(to_io);
+    match serve(own(master)?, own(parent)?, &mut forking).map_err(PyOSError::new_err)? {
+        Served::Finished => Ok(None),
+        Served::Worker(start) => Ok(Some(WorkerStart { start: Mutex::new(Some(start)) })),
+    }
+}
+
+/// What a worker was started with.
+#[pyclass(frozen, module = "ungil._core")]
+pub struct WorkerStart {
+    start: Mutex<Option<Start>>,
+}
+
+#[pymethods]
+impl WorkerStart {
+    /// The start that these descriptors describe, in a worker that was executed.
+    #[new]
+    fn new(descriptors: Vec<i32>) -> WorkerStart {
+        let own = |number: i32| {
+            // SAFETY: the process was executed with these descriptors for this purpose.
+            let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+            // One that is not open is noticed when it is used.
+            let _ = rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC);
+            descriptor
+        };
+        let descriptors = descriptors.into_iter().map(own).collect();
+        WorkerStart { start: Mutex::new(Some(Start { descriptors })) }
+    }
+
+    /// Gives the descriptors away, to a program that will be executed.
+    fn take_descriptors(&self) -> PyResult<Vec<i32>> {
+        let start = self.take()?;
+        for descriptor in &start.descriptors {
+            rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())
+                .map_err(crate::error::os_error)?;
+        }
+        Ok(start.descriptors.into_iter().map(IntoRawFd::into_raw_fd).collect())
+    }
+
+    /// The worker.
+    fn open(&self) -> PyResult<WorkerProcess> {
+        Ok(WorkerProcess::new(Worker::open(self.take()?).map_err(PyOSError::new_err)?))
+    }
+}
+
+impl WorkerStart {
+    fn take(&self) -> PyResult<Start> {
+        let start = self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        start.ok_or_else(|| PyValueError::new_err("this start was used"))
+    }
+}

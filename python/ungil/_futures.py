@@ -1,0 +1,35 @@
+"""The future of a task, as asyncio and the stdlib's functions want to see it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future as _StdlibFuture
+from concurrent.futures._base import LOGGER
+from typing import Any
+
+from ungil import _core
+
+__all__ = ["Future"]
+
+
+class Future(_core.LazyFuture, _StdlibFuture[Any]):
+    """The outcome of a task that was submitted to an executor.
+
+    It is a ``concurrent.futures.Future``. Executors make it; a program does not.
+    """
+
+
+def start_announcer() -> list[threading.Thread]:
+    """Starts the threads that tell ``wait``, asyncio and callbacks of a task's end."""
+    threads = [
+        threading.Thread(target=_core.run_announcements, name="ungil-announcer", daemon=True),
+        threading.Thread(target=_core.run_callbacks, name="ungil-callbacks", daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def log_callback_error(future: Future, error: BaseException) -> None:
+    """Logs what a callback raised, as the stdlib does."""
+    LOGGER.error("exception calling callback for %r", future, exc_info=error)

@@ -1,0 +1,162 @@
+"""A worker process, from its start to its end."""
+
+from __future__ import annotations
+
+import marshal
+
+# Imported before workers are forked: most of them need it.
+import multiprocessing.process
+import multiprocessing.util
+import os
+import pickle
+import resource  # noqa: F401
+import signal
+import sys
+import threading
+import types
+
+
+from ungil import _core, _likeness, _remote  # noqa: F401
+from ungil._pickling import Namespace
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def run(start: _core.WorkerStart) -> int:
+    """Runs tasks until the parent wants the worker to end.
+
+    Returns:
+        The exit code.
+    """
+    worker = start.open()
+    seen = marshal.loads(worker.likeness)
+    is_fork = "inherited" in seen
+    if is_fork:
+        _leave_parent()
+    else:
+        _likeness.resemble(seen)
+        _make_main(seen["main"])
+    _identify(seen)
+    _handle_interrupts(is_fork)
+    namespace = Namespace(sys.modules["__main__"])
+    if not _initialize(worker, seen, namespace):
+        return _finish(1)
+    worker.ready(namespace.apply, _flush)
+    # Without a thread of its own for each, tasks run in the main thread, as signals want it.
+    threads = [
+        threading.Thread(target=worker.run, name=f"ungil-worker_{number}", daemon=True)
+        for number in range(1, seen["threads"])
+    ]
+    for thread in threads:
+        thread.start()
+    worker.run()
+    for thread in threads:
+        thread.join()
+    return _finish(0)
+
+
+def _make_main(attributes: dict[str, str]) -> None:
+    """A ``__main__`` into which the parent's functions can come; its script is not run again."""
+    import builtins
+
+    main = types.ModuleType("__main__")
+    main.__dict__.update(__builtins__=builtins, __spec__=None, **attributes)
+    sys.modules["__main__"] = main
+
+
+def _identify(seen: dict[str, Any]) -> None:
+    """What ``multiprocessing`` says of this process."""
+    process = multiprocessing.process
+    this: Any = process.BaseProcess(name=f"UngilProcess-{os.getpid()}")
+    this._popen = None
+    this._config["authkey"] = process.AuthenticationString(seen["authkey"])  # type: ignore[attr-defined]
+    this._parent_pid = seen["parent_pid"]
+    this._parent_name = seen["parent_name"]
+    process._current_process = this  # type: ignore[attr-defined]
+    process._children = set()  # type: ignore[attr-defined]
+    process._parent_process = process._ParentProcess(  # type: ignore[attr-defined]
+        seen["parent_name"], seen["parent_pid"], os.pidfd_open(os.getppid())
+    )
+    util: Any = multiprocessing.util
+    util._finalizer_registry.clear()
+    util._run_after_forkers()
+
+
+def _leave_parent() -> None:
+    """What a fork must not do for its parent."""
+    import atexit
+
+    atexit._clear()
+    atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
+
+
+def _handle_interrupts(is_fork: bool) -> None:
+    """Ctrl-C ends the task that runs, and no worker that waits."""
+    if is_fork and signal.getsignal(signal.SIGINT) not in (
+        signal.default_int_handler,
+        signal.SIG_DFL,
+        signal.SIG_IGN,
+    ):
+        # The program has a handler of its own, and this is a fork of it.
+        return
+
+    def handle(number: int, frame: types.FrameType | None) -> None:
+        if _core.WorkerProcess.is_running_task():
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
+
+
+def _initialize(
+    worker: _core.WorkerProcess, seen: dict[str, Any], namespace: Namespace
+) -> bool:
+    """Calls the initializer, if there is one."""
+    try:
+        initializer: Callable[..., object] | None
+        if "inherited" in seen:
+            initializer, arguments = _likeness._inherited[seen["inherited"]]
+        elif seen["initializer"] is None:
+            return True
+        else:
+            definitions, function, more, pickled = seen["initializer"]
+            _likeness.InheritedDescriptor.received = worker.take_descriptors()
+            namespace.apply((*definitions, *more))
+            initializer, arguments = pickle.loads(function), pickle.loads(pickled)
+            for descriptor in _likeness.InheritedDescriptor.received:
+                os.close(descriptor)
+        if initializer is not None:
+            initializer(*arguments)
+    except BaseException as error:
+        from concurrent.futures._base import LOGGER
+
+        LOGGER.critical("Exception in initializer:", exc_info=True)
+        worker.fail(f"its initializer failed: {type(error).__qualname__}: {error}")
+        return False
+    return True
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def _finish(code: int) -> int:
+    """What an interpreter does at its end, as far as a fork may do it."""
+    import atexit
+
+    coroutines: Any = sys.modules.get("ungil._coroutines")
+    if coroutines is not None:
+        coroutines.close()
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    multiprocessing.util._exit_function()  # type: ignore[attr-defined]
+    try:
+        _flush()
+    except (OSError, ValueError):
+        pass
+    return code
