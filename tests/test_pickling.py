@@ -274,6 +274,10 @@ def test_inheritance_and_super_work(script: Script) -> None:
                 cls.known.append((key, cls))
         class Plugged(Plugin, key="k"):
             pass
+        class Checked:
+            def __init_subclass__(cls, *, key): cls.key = key
+        class Checks(Checked, key="c"):
+            pass
         class Virtual:
             pass
         Base.register(Virtual)
@@ -283,7 +287,11 @@ def test_inheritance_and_super_work(script: Script) -> None:
         assert type(last) is Last and last.a == 11
         assert worker(last.f) == (2, True, True)
         assert worker(lambda: Plugin.known == [("k", Plugged)])
-        assert worker(lambda: Plugged.__bases__ == (Plugin,))
+        assert worker(lambda: (Plugged.__bases__, Checks.__bases__)) == ((Plugin,), (Checked,))
+        def later():
+            class Later(Checked, key="later"): pass
+            return Checks.key, Later.key
+        assert worker(later) == ("c", "later")
         assert worker(lambda: isinstance(Virtual(), Base))
         assert Plugin.known == [("k", Plugged)]
         error = error_of(worker, Base, 1)

@@ -249,18 +249,43 @@ def guards_hold(guards: Iterable[Guard]) -> bool:
 
 
 def _plain(value: Any, collector: Collector | None) -> bytes:
-    """Pickles as the standard library does."""
-    if collector is None:
-        return pickle.dumps(value, 5)
-    data = pickle.dumps(value, 5, buffer_callback=collector)
-    if not collector.saw_readonly:
+    """Pickles as the standard library does between processes."""
+    data = _dumps(value, 5, collector)
+    if collector is None or not collector.saw_readonly:
         return data
     # Out of band, a read-only array stays one. The stdlib's workers get a writable copy.
     collector.reset()
     try:
-        return pickle.dumps(value, 4)
+        return _dumps(value, 4, None)
     except pickle.PicklingError:
-        return pickle.dumps(value, 5)
+        return _dumps(value, 5, None)
+
+
+def _dumps(value: Any, protocol: int, collector: Collector | None) -> bytes:
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, protocol, buffer_callback=collector)
+    pickler.dispatch_table = _dispatch_table()
+    pickler.dump(value)
+    return file.getvalue()
+
+
+_known_reducers: dict[type, Any] = {}
+_known_counts = (-1, -1)
+
+
+def _dispatch_table() -> dict[type, Any]:
+    """The program's reducers, and those of ``multiprocessing``: for sockets and connections."""
+    global _known_reducers, _known_counts
+
+    reduction: Any = sys.modules.get("multiprocessing.reduction")
+    # While another thread imports it, it has none yet.
+    pickler = getattr(reduction, "ForkingPickler", None)
+    more: dict[type, Any] = getattr(pickler, "_extra_reducers", {})
+    counts = (len(copyreg.dispatch_table), len(more))
+    if counts != _known_counts:
+        _known_reducers = {**copyreg.dispatch_table, **more}
+        _known_counts = counts
+    return _known_reducers
 
 
 def _by_value(
@@ -411,9 +436,9 @@ def _is_importable(thing: Any) -> bool:
 def _travels_by_value(module_name: str) -> bool:
     """Whether the user told cloudpickle so about a module."""
     cloudpickle = sys.modules.get("cloudpickle")
-    if cloudpickle is None:
-        return False
-    registered = cloudpickle.list_registry_pickle_by_value()
+    # Another thread may be importing it just now.
+    registry = getattr(cloudpickle, "list_registry_pickle_by_value", None)
+    registered = registry() if registry is not None else ()
     return bool(registered) and any(
         module_name == each or module_name.startswith(f"{each}.") for each in registered
     )
@@ -459,7 +484,7 @@ class _Pickler(pickle.Pickler):
     ) -> None:
         self._file = io.BytesIO()
         super().__init__(self._file, protocol, buffer_callback=collector)
-        self.dispatch_table = {**copyreg.dispatch_table, **_reducers()}
+        self.dispatch_table = {**_dispatch_table(), **_reducers()}
         self.hard: dict[str, None] = {}
         self.soft: dict[str, None] = {}
         self._main = main
@@ -480,7 +505,7 @@ class _Pickler(pickle.Pickler):
     def leave_out(self, cls: type) -> None:
         """Puts placeholders for those attributes of a class that cannot be pickled."""
         self._lacking = cls
-        for key, value in cls.__dict__.items():
+        for key, value in list(cls.__dict__.items()):
             if isinstance(value, type | _MADE_OF_CODE) or key in {"__dict__", "__weakref__"}:
                 continue
             try:
@@ -814,8 +839,9 @@ def _global_names(code: types.CodeType) -> frozenset[str]:
             names |= _global_names(constant)
     if len(_known_names) > 10_000:
         _known_names.clear()
-    _known_names[id(code)] = code, frozenset(names)
-    return _known_names[id(code)][1]
+    found = frozenset(names)
+    _known_names[id(code)] = code, found
+    return found
 
 
 @functools.cache
@@ -994,13 +1020,8 @@ def _known_class(number: str, make: Callable[[], type]) -> type:
     return cls
 
 
-class _Quiet:
-    """A base that keeps other bases from learning of a class that was defined elsewhere."""
-
-    __slots__ = ()
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        pass
+def _hear_nothing(cls: type, /, **_: Any) -> None:
+    """Replaces ``__init_subclass__``."""
 
 
 def _make_class(
@@ -1015,19 +1036,21 @@ def _make_class(
         real = types.resolve_bases(bases)
         # It ran where the class was defined, perhaps with arguments that are not known here. That
         # of typing has to run again, and may.
-        hears = any(
-            "__init_subclass__" in each.__dict__ and each.__module__ != "typing"
+        hearing = {
+            each: each.__dict__["__init_subclass__"]
             for base in real
             for each in base.__mro__[:-1]
-        )
-        made: type = types.new_class(
-            name,
-            (_Quiet, *real) if hears else real,
-            {"metaclass": metaclass},
-            lambda space: space.update(namespace),
-        )
-        if hears:
-            made.__bases__ = real
+            if "__init_subclass__" in each.__dict__ and each.__module__ != "typing"
+        }
+        for each in hearing:
+            each.__init_subclass__ = classmethod(_hear_nothing)
+        try:
+            made: type = types.new_class(
+                name, real, {"metaclass": metaclass}, lambda space: space.update(namespace)
+            )
+        finally:
+            for each, method in hearing.items():
+                each.__init_subclass__ = method
         made.__qualname__ = qualname
         return made
 
@@ -1220,17 +1243,17 @@ class _Guards:
         kind = type(value)
         if kind in _IMMUTABLE:
             return
-        typing = sys.modules.get("typing")
-        if isinstance(value, types.GenericAlias | types.UnionType) or (
-            typing is not None and isinstance(value, typing._GenericAlias)
-        ):
+        import typing
+
+        hints = types.GenericAlias | types.UnionType | typing._GenericAlias  # type: ignore[attr-defined]
+        if isinstance(value, hints):
             self._value(getattr(value, "__origin__", None))
-            for each in value.__args__:
-                self._value(each)
-        elif typing is not None and kind is typing.TypeVar:
+            self._value(value.__args__)
+            self._value(getattr(value, "__metadata__", None))
+        elif kind is typing.TypeVar:
             self._value(value.__bound__)
             self._value(value.__constraints__)
-        elif typing is None or kind is not typing._SpecialForm:
+        elif kind is not typing._SpecialForm:
             raise _CannotGuard
 
     def _thing(self, thing: Any) -> None:
@@ -1306,7 +1329,7 @@ class _Guards:
         self._add(2, function, None, len(attributes))
         if attributes:
             self._add(1, function, "__dict__", attributes)
-        for name, value in attributes.items():
+        for name, value in list(attributes.items()):
             self._add(0, attributes, name, value)
             self._value(value)
         self._submodules(code, modules)

@@ -71,8 +71,8 @@ class ThreadPoolExecutor(_core.ThreadPool, _mapping.Mapping, concurrent.futures.
         # An executor that is dropped runs what it has, and its threads end.
         weakref.finalize(self, queue.close, False).atexit = False
 
-    @property  # type: ignore[misc]
-    def _broken(self) -> Any:
+    @property
+    def _broken(self) -> Any:  # type: ignore[override]
         # A text, as in the stdlib, though its stub says otherwise.
         return self._queue.broken or False
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ungil_shm::{Block, View, offsets};
+use ungil_shm::{Bell, Block, View, offsets};
 
 use crate::fork::Origin;
 use crate::payload;
@@ -12,8 +12,14 @@ use crate::payload;
 /// Tells an arena's owner which blocks are no longer used.
 pub struct Returns {
     inner: Mutex<Waiting>,
+    /// Where the owner sleeps, if it is to be woken for the sake of a large block.
+    owner: Option<Bell>,
     origin: Origin,
 }
+
+/// The return of a block of so many bytes is worth waking its owner, so that it can give the memory
+/// back to the system.
+const LARGE_BYTES: u64 = 1 << 20;
 
 struct Waiting {
     ring: offsets::Producer,
@@ -23,22 +29,29 @@ struct Waiting {
 
 impl Returns {
     /// Notices go through this ring.
-    pub fn new(ring: offsets::Producer) -> Returns {
+    pub fn new(ring: offsets::Producer, owner: Option<Bell>) -> Returns {
         let waiting = Waiting { ring, late: Vec::new() };
-        Returns { inner: Mutex::new(waiting), origin: Origin::here() }
+        Returns { inner: Mutex::new(waiting), owner, origin: Origin::here() }
     }
 
-    fn give_back(&self, offset: u64) {
+    fn give_back(&self, block: Block) {
         if !self.origin.is_here() {
             return;
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.late.push(offset);
+        inner.late.push(block.offset);
         while let Some(offset) = inner.late.last().copied() {
             if !inner.ring.push(offset) {
                 break;
             }
             inner.late.pop();
+        }
+        drop(inner);
+        if let Some(owner) = &self.owner
+            && block.length >= LARGE_BYTES
+            && owner.wanted() != 0
+        {
+            owner.ring();
         }
     }
 }
@@ -89,6 +102,6 @@ impl fmt::Debug for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.returns.give_back(self.block.offset);
+        self.returns.give_back(self.block);
     }
 }

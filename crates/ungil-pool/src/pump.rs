@@ -71,6 +71,8 @@ pub struct Worker {
     lent: HashSet<u64>,
     is_stopping: bool,
     is_corrupted: bool,
+    /// Why its initializer failed.
+    failure: Option<Arc<str>>,
 }
 
 impl Worker {
@@ -81,9 +83,9 @@ impl Worker {
         Worker {
             number,
             process: None,
+            returns: Arc::new(Returns::new(returning, Some(control.bell().clone()))),
             control,
             view,
-            returns: Arc::new(Returns::new(returning)),
             stage: Stage::Starting,
             sent: vec![0; tasks.capacity() as usize],
             order: VecDeque::new(),
@@ -92,6 +94,7 @@ impl Worker {
             lent: HashSet::new(),
             is_stopping: false,
             is_corrupted: false,
+            failure: None,
             tasks,
             results,
             released,
@@ -514,7 +517,8 @@ impl Core {
                     Received::Lent(lent) => lent.copy(0).unwrap_or_default(),
                 };
                 let text = String::from_utf8_lossy(&text).into_owned();
-                self.break_down(text.into());
+                // The pool breaks when it has ended: until then it may have a log to write.
+                worker.failure = Some(text.into());
                 return;
             }
             _ => return worker.corrupted(),
@@ -679,7 +683,10 @@ impl Core {
             }
             if worker.stage != Stage::Ready && self.broken.is_none() {
                 self.start_failures += 1;
-                if worker.stage == Stage::Failed || self.start_failures >= START_FAILURES_MAX {
+                if let Some(failure) = worker.failure {
+                    self.break_down(failure);
+                } else if worker.stage == Stage::Failed || self.start_failures >= START_FAILURES_MAX
+                {
                     let how = ending.map_or("ended".to_owned(), |ending| ending.to_string());
                     self.break_down(
                         format!(

@@ -109,7 +109,7 @@ impl Worker {
             turn: Mutex::new(()),
             arena: Arc::new(Mutex::new(arena)),
             view,
-            returns: Arc::new(Returns::new(released)),
+            returns: Arc::new(Returns::new(released, None)),
             bell,
             event,
             spin: Spin::new(is_spinning),
@@ -125,11 +125,11 @@ impl Worker {
 
     /// Says that the initializer failed, and why. No task will be taken.
     pub fn fail(&self, reason: &str) {
+        self.control.set_stage(Stage::Failed as u32);
         if let Ok(payload) = self.store(&[reason.as_bytes()]) {
             let message = ResultMessage::message(0, Status::InitializerFailed, 0, &payload);
             let _ = lock(&self.answers).results.push(&message);
         }
-        self.control.set_stage(Stage::Failed as u32);
         self.tell_everybody();
     }
 
@@ -168,6 +168,7 @@ impl Worker {
                 self.ask_for_more();
                 before_sleep();
             }
+            self.take_returned();
             let bell = self.control.bell();
             let ticket = bell.ticket();
             bell.arm(ANY);

@@ -24,5 +24,6 @@ mod serve;
 
 pub use connection::{Connection, Zygote};
 pub(crate) use protocol::Event;
+pub use protocol::above_standard;
 pub(crate) use serve::block_signals;
 pub use serve::{Forked, Served, Start, serve};

@@ -15,19 +15,18 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::sync::{OnceLockExt, PyOnceLock};
 use pyo3::types::{PyList, PyTuple, PyType};
-use ungil_pool::{Cell, Origin, Waited, Waiter};
+use ungil_pool::{Cell, Origin, Pool, Waited, Waiter};
 use ungil_shm::Wake;
 
 use crate::announcer::announcer;
 use crate::interrupt::Interrupt;
-use crate::processes::Shared;
 
 /// Where the outcome comes from.
 pub enum Source {
     /// A task of a process pool.
     Process {
         /// The pool.
-        pool: Arc<Shared>,
+        pool: Arc<Pool>,
         /// The task's cell.
         cell: Arc<Cell>,
         /// The function's name, for errors.
@@ -225,7 +224,7 @@ impl LazyFuture {
     fn cancel(slf: &Bound<'_, Self>) -> bool {
         let future = slf.get();
         let is_cancelled_now = match future.source.get() {
-            Some(Source::Process { pool, cell, .. }) => pool.pool.cancel(cell),
+            Some(Source::Process { pool, cell, .. }) => pool.cancel(cell),
             Some(Source::Thread(progress)) => {
                 let is_cancelled = progress.cancel();
                 if is_cancelled {
@@ -361,7 +360,7 @@ impl LazyFuture {
 
     fn is_running(&self) -> bool {
         match self.source.get() {
-            Some(Source::Process { pool, cell, .. }) => pool.pool.is_running(cell),
+            Some(Source::Process { pool, cell, .. }) => pool.is_running(cell),
             Some(Source::Thread(progress)) => progress.state.load(Ordering::Acquire) == RUNNING,
             _ => false,
         }
@@ -372,7 +371,7 @@ impl LazyFuture {
         if let Some(Source::Process { pool, cell, .. }) = self.source.get()
             && !cell.is_over()
         {
-            pool.pool.poll();
+            pool.poll();
         }
     }
 
@@ -387,7 +386,7 @@ impl LazyFuture {
             let mut interrupt = Interrupt::default();
             let waited = slf.py().detach(|| match future.source.get() {
                 Some(Source::Process { pool, cell, .. }) => {
-                    pool.pool.wait(cell, deadline, &mut || interrupt.is_raised())
+                    pool.wait(cell, deadline, &mut || interrupt.is_raised())
                 }
                 Some(Source::Thread(progress)) => progress.wait(deadline, &mut interrupt),
                 _ => Waited::Foreign,
@@ -443,7 +442,7 @@ impl LazyFuture {
                 announcer().start(py)?;
                 let announced = slf.clone().unbind();
                 let subscriber = Box::new(move || announcer().announce(announced));
-                if !pool.pool.subscribe(cell, subscriber) {
+                if !pool.subscribe(cell, subscriber) {
                     future.is_announced.store(true, Ordering::Release);
                 }
             } else if future.is_over() {

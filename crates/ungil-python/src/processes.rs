@@ -26,10 +26,10 @@ pub const LONG_COPY: usize = 256 << 10;
 /// Functions that are remembered; a program that makes more starts anew.
 const FUNCTIONS_MAX: usize = 4096;
 
-/// A pool, and what Python knows of it.
-pub struct Shared {
-    /// The pool.
-    pub pool: Pool,
+/// A pool, and what the executor knows of it. Futures and handles share the pool alone, so that the
+/// initializer's arguments go away with the executor.
+struct Opened {
+    pool: Arc<Pool>,
     encoder: Py<PyAny>,
     capture: Py<PyAny>,
     future_class: Py<PyType>,
@@ -93,7 +93,7 @@ pub struct PreparedFunction {
 /// The core of `ungil.ProcessPoolExecutor`.
 #[pyclass(subclass, frozen, module = "ungil._core")]
 pub struct ProcessPool {
-    shared: OnceLock<Arc<Shared>>,
+    opened: OnceLock<Opened>,
 }
 
 #[pymethods]
@@ -101,7 +101,7 @@ impl ProcessPool {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> ProcessPool {
-        ProcessPool { shared: OnceLock::new() }
+        ProcessPool { opened: OnceLock::new() }
     }
 
     /// Makes the pool. No process is started yet.
@@ -129,16 +129,16 @@ impl ProcessPool {
         };
         let connect = zygote::connector(start_method)?;
         let pool = Pool::new(settings, connect).map_err(no_memory)?;
-        let shared = Shared {
-            pool,
+        let opened = Opened {
+            pool: Arc::new(pool),
             encoder,
             capture,
             future_class,
             functions: Mutex::new(HashMap::new()),
             unsent: AtomicUsize::new(0),
         };
-        self.shared
-            .set(Arc::new(shared))
+        self.opened
+            .set(opened)
             .map_err(|_| PyRuntimeError::new_err("this executor is open already"))
     }
 
@@ -163,16 +163,16 @@ impl ProcessPool {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, LazyFuture>> {
-        let shared = self.shared()?;
-        match shared.function(r#fn) {
-            Ok((written, name)) => shared.submit(py, written, name, args, kwargs),
-            Err(error) => shared.refuse(py, error, r#fn),
+        let opened = self.opened()?;
+        match opened.function(r#fn) {
+            Ok((written, name)) => opened.submit(py, written, name, args, kwargs),
+            Err(error) => opened.refuse(py, error, r#fn),
         }
     }
 
     /// Writes a function down once for many tasks, as ``map`` does.
     fn _prepare(&self, function: &Bound<'_, PyAny>) -> PyResult<PreparedFunction> {
-        let (written, name) = self.shared()?.function(function)?;
+        let (written, name) = self.opened()?.function(function)?;
         Ok(PreparedFunction { written, name })
     }
 
@@ -183,7 +183,7 @@ impl ProcessPool {
         args: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, LazyFuture>> {
         let prepared = function.get();
-        self.shared()?.submit(
+        self.opened()?.submit(
             function.py(),
             prepared.written.clone(),
             prepared.name.clone(),
@@ -194,22 +194,22 @@ impl ProcessPool {
 
     /// The pool without the executor.
     fn _handle(&self) -> PyResult<ProcessPoolHandle> {
-        Ok(ProcessPoolHandle { shared: self.shared()?.clone() })
+        Ok(ProcessPoolHandle { pool: self.opened()?.pool.clone() })
     }
 
     /// Why the pool is broken, if it is.
     #[getter]
     fn _broken(&self) -> PyResult<Option<String>> {
-        Ok(match self.shared()?.pool.check_open() {
+        Ok(match self.opened()?.pool.check_open() {
             Err(Refusal::Broken(reason)) => Some(reason.to_string()),
             _ => None,
         })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(shared) = self.shared.get() {
-            visit.call(&shared.encoder)?;
-            visit.call(&shared.capture)?;
+        if let Some(opened) = self.opened.get() {
+            visit.call(&opened.encoder)?;
+            visit.call(&opened.capture)?;
         }
         Ok(())
     }
@@ -218,7 +218,7 @@ impl ProcessPool {
 /// A pool of processes, for those who close it and look at it. It does not keep the executor alive.
 #[pyclass(frozen, module = "ungil._core")]
 pub struct ProcessPoolHandle {
-    shared: Arc<Shared>,
+    pool: Arc<Pool>,
 }
 
 #[pymethods]
@@ -226,7 +226,7 @@ impl ProcessPoolHandle {
     /// Takes no more tasks, and cancels those that no worker has if told so.
     fn close(&self, py: Python<'_>, cancel_futures: bool) {
         let cancel = if cancel_futures { Cancel::Unassigned } else { Cancel::Nothing };
-        py.detach(|| self.shared.pool.close(cancel));
+        py.detach(|| self.pool.close(cancel));
     }
 
     /// Takes no more tasks, cancels those that have not begun, and sends all workers a signal.
@@ -234,8 +234,8 @@ impl ProcessPoolHandle {
         let signal = rustix::process::Signal::from_named_raw(number)
             .ok_or_else(|| PyRuntimeError::new_err("there is no such signal"))?;
         py.detach(|| {
-            self.shared.pool.close(Cancel::Unbegun);
-            self.shared.pool.signal(signal);
+            self.pool.close(Cancel::Unbegun);
+            self.pool.signal(signal);
         });
         Ok(())
     }
@@ -245,8 +245,7 @@ impl ProcessPoolHandle {
     fn wait_closed(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let deadline = timeout.and_then(deadline_after);
         let mut interrupt = Interrupt::default();
-        let pool = &self.shared.pool;
-        let waited = py.detach(|| pool.wait_closed(deadline, &mut || interrupt.is_raised()));
+        let waited = py.detach(|| self.pool.wait_closed(deadline, &mut || interrupt.is_raised()));
         match interrupt.into_error() {
             Some(error) if waited == Waited::Interrupted => Err(error),
             _ => Ok(waited != Waited::TimedOut),
@@ -255,33 +254,33 @@ impl ProcessPoolHandle {
 
     /// Whether all tasks and workers have ended after the pool was closed.
     fn is_closed(&self) -> bool {
-        self.shared.pool.is_closed()
+        self.pool.is_closed()
     }
 
     /// Process number and pidfd of each worker, once all that were asked for have been started.
     fn workers(&self, py: Python<'_>) -> Vec<(u32, i32)> {
-        py.detach(|| self.shared.pool.wait_started());
-        let workers = self.shared.pool.workers();
+        py.detach(|| self.pool.wait_started());
+        let workers = self.pool.workers();
         workers.iter().map(|it| (it.pid, it.descriptor.as_raw_fd())).collect()
     }
 
     /// Tasks that have not ended.
     fn pending(&self) -> usize {
-        self.shared.pool.pending()
+        self.pool.pending()
     }
 }
 
 impl ProcessPool {
-    fn shared(&self) -> PyResult<&Arc<Shared>> {
-        self.shared.get().ok_or_else(|| {
+    fn opened(&self) -> PyResult<&Opened> {
+        self.opened.get().ok_or_else(|| {
             PyRuntimeError::new_err("this executor was not initialised: call super().__init__()")
         })
     }
 }
 
-impl Shared {
+impl Opened {
     fn submit<'py>(
-        self: &Arc<Self>,
+        &self,
         py: Python<'py>,
         function: Arc<Function>,
         name: Arc<str>,
@@ -300,7 +299,7 @@ impl Shared {
         if missing > 0 {
             self.start(py, missing)?;
         }
-        let source = Source::Process { pool: self.clone(), cell, name };
+        let source = Source::Process { pool: self.pool.clone(), cell, name };
         LazyFuture::of(self.future_class.bind(py), source)
     }
 
@@ -414,7 +413,7 @@ impl Shared {
     }
 }
 
-impl Pickler for Arc<Shared> {
+impl Pickler for Opened {
     fn dumps<'py>(
         &self,
         value: &Bound<'py, PyAny>,

@@ -12,7 +12,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
-use ungil_pool::{Data, FUNCTION_USED_ONCE, Job, Opened, Status, Ticket, Worker};
+use ungil_pool::{Data, FUNCTION_USED_ONCE, Job, Opened, Origin, Status, Ticket, Worker};
 
 use crate::codec::{self, Arrived, BufferCollector, Decoded, Encoded, Pickler};
 
@@ -27,6 +27,7 @@ pub struct WorkerProcess {
     descriptors: Mutex<Vec<OwnedFd>>,
     functions: Mutex<Functions>,
     hooks: OnceLock<Hooks>,
+    origin: Origin,
     /// The function whose definitions `__main__` has.
     defined: AtomicU64,
 }
@@ -64,6 +65,7 @@ impl WorkerProcess {
             descriptors: Mutex::new(opened.descriptors),
             functions: Mutex::default(),
             hooks: OnceLock::new(),
+            origin: Origin::here(),
             defined: AtomicU64::new(0),
         }
     }
@@ -149,6 +151,11 @@ impl WorkerProcess {
         IS_RUNNING.set(true);
         IS_UNFLUSHED.set(true);
         let answer = self.call(py, hooks, function, data);
+        if !self.origin.is_here() {
+            // The task has forked, and this is the child come back from the function. The parent
+            // answers; two that took tasks from one ring would destroy it.
+            crate::zygote::exit_now(0);
+        }
         IS_RUNNING.set(false);
         let (status, encoded) = match answer {
             Ok(encoded) => (Status::Returned, Ok(encoded)),

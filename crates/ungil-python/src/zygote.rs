@@ -11,8 +11,11 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
-use ungil_pool::zygote::{Connection, Forked, Served, Start, Zygote, serve};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open,
+    set_parent_process_death_signal, waitid,
+};
+use ungil_pool::zygote::{Connection, Forked, Served, Start, Zygote, above_standard, serve};
 use ungil_pool::{Connect, Origin, Worker};
 
 use crate::worker::WorkerProcess;
@@ -58,8 +61,8 @@ fn connect_shared(place: &Mutex<Option<Running>>, mode: &str) -> io::Result<Conn
 /// executes a new program at once.
 fn launch(mode: &str) -> io::Result<Running> {
     let (zygote, theirs) = Zygote::new()?;
-    let parent = pidfd_open(getpid(), PidfdFlags::empty())?;
-    type Variables = Vec<(OsString, OsString)>;
+    let parent = above_standard(pidfd_open(getpid(), PidfdFlags::empty())?)?;
+    type Variables = Vec<(OsString, Option<OsString>)>;
     let command: PyResult<(Vec<OsString>, Variables)> = Python::attach(|py| {
         py.import("ungil._likeness")?
             .call_method1("zygote_command", (mode, theirs.as_raw_fd(), parent.as_raw_fd()))?
@@ -71,12 +74,15 @@ fn launch(mode: &str) -> io::Result<Running> {
         .ok_or_else(|| io::Error::other("there is no command for a zygote"))?;
     let inherited = [theirs.as_raw_fd(), parent.as_raw_fd()];
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .envs(environment)
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null());
+    command.args(arguments).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    for (name, value) in environment {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     let inherit = move || {
+        close_others_on_exec();
         for number in inherited {
             // SAFETY: both are open in the child, which has just been made from this process.
             let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
@@ -90,11 +96,30 @@ fn launch(mode: &str) -> io::Result<Running> {
     Ok(Running { zygote, child, origin: Origin::here() })
 }
 
+/// In a process that is about to execute another program: no descriptor is inherited but the standard
+/// streams. A zygote would keep open what the program opens for other children of its own, and closes,
+/// so that somebody sees the end.
+fn close_others_on_exec() {
+    // SAFETY: it changes flags of descriptors, and takes no pointer.
+    let marked = unsafe {
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    if marked == 0 {
+        return;
+    }
+    // The kernel is older than 5.11.
+    for number in 3..4096 {
+        // SAFETY: it is open, or the system says that it is not; nothing else is done with it.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        let _ = rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC);
+    }
+}
+
 /// Forks this process; the child becomes the zygote of one pool. Its workers are as this process is
 /// now.
 fn connect_forked() -> io::Result<Connection> {
     let (zygote, theirs) = Zygote::new()?;
-    let parent = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let parent = above_standard(pidfd_open(getpid(), PidfdFlags::empty())?)?;
     let forked = Python::attach(|py| -> PyResult<i32> {
         // What is to happen in the child is looked up before: it must not import.
         let serve = py.import("ungil._zygote")?.getattr("serve_forked")?;
@@ -144,7 +169,7 @@ fn to_io(error: PyErr) -> io::Error {
 }
 
 /// Ends this process without running anything of the program from which it was forked.
-fn exit_now(code: i32) -> ! {
+pub fn exit_now(code: i32) -> ! {
     // SAFETY: it does not return, and nothing of this process is needed any more.
     unsafe { libc::_exit(code) }
 }
@@ -222,6 +247,13 @@ impl WorkerStart {
                 .map_err(crate::error::os_error)?;
         }
         Ok(start.descriptors.into_iter().map(IntoRawFd::into_raw_fd).collect())
+    }
+
+    /// Makes the kernel end this worker with the zygote, once more: it forgets that when a process
+    /// changes its user.
+    #[staticmethod]
+    fn end_with_zygote() -> PyResult<()> {
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(crate::error::os_error)
     }
 
     /// The worker.

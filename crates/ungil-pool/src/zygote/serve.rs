@@ -48,6 +48,8 @@ struct Serving {
     master: OwnedFd,
     parent: OwnedFd,
     signals: OwnedFd,
+    /// What SIGCHLD did before, and does in workers.
+    on_child: libc::sigaction,
     pools: HashMap<u64, OwnedFd>,
     pools_made: u64,
     children: HashMap<i32, Child>,
@@ -66,11 +68,13 @@ pub fn serve(
 ) -> io::Result<Served> {
     // Those who lose their parent become the zygote's children, so that it can bury them.
     set_child_subreaper(Some(rustix::process::getpid()))?;
+    let on_child = report_children()?;
     let signals = child_signals()?;
     let mut serving = Serving {
         master,
         parent,
         signals,
+        on_child,
         pools: HashMap::new(),
         pools_made: 0,
         children: HashMap::new(),
@@ -228,6 +232,10 @@ fn become_worker(
     streams: StandardStreams,
     mut descriptors: Vec<OwnedFd>,
 ) -> io::Result<Served> {
+    // SAFETY: the action is what the system said it was.
+    if unsafe { libc::sigaction(libc::SIGCHLD, &serving.on_child, std::ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
     // The streams of the zygote and of its other workers, and their pidfds, are closed here.
     drop(serving);
     set_child_subreaper(None)?;
@@ -255,6 +263,24 @@ fn empty_signal_set() -> libc::sigset_t {
     unsafe { libc::sigemptyset(set.as_mut_ptr()) };
     // SAFETY: it is filled in.
     unsafe { set.assume_init() }
+}
+
+/// Makes the system keep children that have ended until they are reaped: a program that ignores
+/// SIGCHLD hands that down. Returns what was to happen before.
+fn report_children() -> io::Result<libc::sigaction> {
+    let action = libc::sigaction {
+        sa_sigaction: libc::SIG_DFL,
+        sa_mask: empty_signal_set(),
+        sa_flags: 0,
+        sa_restorer: None,
+    };
+    let mut before = std::mem::MaybeUninit::uninit();
+    // SAFETY: the action is complete, and there is room for the one before.
+    if unsafe { libc::sigaction(libc::SIGCHLD, &action, before.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the system has written it.
+    Ok(unsafe { before.assume_init() })
 }
 
 /// Makes the ends of children readable from a descriptor.
