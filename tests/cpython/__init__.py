@@ -1,0 +1,1 @@
+"""CPython's own tests of ``concurrent.futures``, run with our executors."""
