@@ -14,6 +14,8 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 PYTHON ?=
 # Arguments of `ungil compare` and of the benchmark.
 ARGS ?=
+# The benchmark to run, a file of benches/ without its ending.
+BENCH ?= executors
 # What pytest runs, with any of its options.
 TESTS ?= tests
 
@@ -30,14 +32,18 @@ help:
 	@echo '            TESTS="tests/test_a.py -k word"    some of the Python tests'
 	@echo '            make test-rust, make test-models, make test-python   a part of it'
 	@echo 'make lint   formatting, clippy, ruff and mypy'
-	@echo 'make bench  benches/false_winners.py in .venv; ARGS="..." are its arguments'
+	@echo 'make bench  the executors beside those of the stdlib, on a machine that does nothing else'
+	@echo '            ARGS="--quick --rows burst,trip"   arguments of the benchmark'
+	@echo '            BENCH=false_winners                another one of benches/'
 	@echo 'make clean  remove everything that was made'
 
 run: install-run
 	@.venv/bin/ungil compare $(ARGS)
 
-bench: install-run
-	@.venv/bin/python benches/false_winners.py $(ARGS)
+bench:
+	@scripts/make-venv $(venvs)/bench '$(PYTHON)' bench
+	@$(MAKE) install VENV=$(venvs)/bench VERSION="$$(sed -n 3p $(venvs)/bench/.made)"
+	@$(venvs)/bench/bin/python benches/$(BENCH).py $(ARGS)
 
 test: test-rust test-models test-python
 

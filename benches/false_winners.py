@@ -4,7 +4,7 @@ An A/A run compares the stdlib's threads with themselves under another name. Wha
 is a false winner; at most 5 % of the runs may have one. A planted run adds 10 % to one of them,
 which has to be found. Both go through the whole experiment, processes and all.
 
-    make bench ARGS="--comparisons 100"
+    make bench BENCH=false_winners ARGS="--comparisons 100"
 
 Works that are compared: a wait, native code without the GIL, and Python under the GIL.
 """
