@@ -182,6 +182,10 @@ class WorkerStart:
     def take_descriptors(self) -> list[int]:
         """Gives the descriptors away, to a program that will be executed."""
 
+    @staticmethod
+    def end_with_zygote() -> None:
+        """Makes the kernel end this worker with the zygote, once more."""
+
     def open(self) -> WorkerProcess:
         """The worker."""
 

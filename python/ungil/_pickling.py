@@ -278,8 +278,9 @@ def _dispatch_table() -> dict[type, Any]:
     global _known_reducers, _known_counts
 
     reduction: Any = sys.modules.get("multiprocessing.reduction")
-    # While another thread imports it, it has none yet.
-    pickler = getattr(reduction, "ForkingPickler", None)
+    # While another thread imports it, it has none yet; and asking for an attribute would import it
+    # where that was put off.
+    pickler = None if reduction is None else vars(reduction).get("ForkingPickler")
     more: dict[type, Any] = getattr(pickler, "_extra_reducers", {})
     counts = (len(copyreg.dispatch_table), len(more))
     if counts != _known_counts:
@@ -739,7 +740,8 @@ def _reducers() -> dict[type, Callable[[Any], Any]]:
     reducers[ModuleType] = _reduce_module
     reducers[functools.cached_property] = _reduce_cached_property
     # Singletons that cloudpickle copies, or finds only with its own help.
-    reducers[type(dataclasses.MISSING)] = lambda _: "MISSING"
+    # By name, for cloudpickle elsewhere may have made copies of it.
+    reducers[type(dataclasses.MISSING)] = lambda _: (getattr, (dataclasses, "MISSING"))
     reducers[dataclasses._FIELD_BASE] = lambda field: field.name  # type: ignore[attr-defined]
     return reducers
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import marshal
-
-# Imported before workers are forked: most of them need it.
-import multiprocessing.process
-import multiprocessing.util
 import os
 import pickle
 import resource  # noqa: F401
@@ -15,9 +11,15 @@ import sys
 import threading
 import types
 
-
 from ungil import _core, _likeness, _remote  # noqa: F401
 from ungil._pickling import Namespace
+from ungil._postponed import postpone
+
+# It needs sockets, which take long to import, for what few workers do.
+postpone("multiprocessing", "reduction")
+
+# Imported before workers are forked: all of them need it.
+import multiprocessing.process  # noqa: E402
 
 TYPE_CHECKING = False
 
@@ -39,7 +41,7 @@ def run(start: _core.WorkerStart) -> int:
         _leave_parent()
     else:
         _likeness.resemble(seen)
-        _make_main(seen["main"])
+        _likeness.make_main(seen["main"])
     _identify(seen)
     _handle_interrupts(is_fork)
     namespace = Namespace(sys.modules["__main__"])
@@ -59,15 +61,6 @@ def run(start: _core.WorkerStart) -> int:
     return _finish(0)
 
 
-def _make_main(attributes: dict[str, str]) -> None:
-    """A ``__main__`` into which the parent's functions can come; its script is not run again."""
-    import builtins
-
-    main = types.ModuleType("__main__")
-    main.__dict__.update(__builtins__=builtins, __spec__=None, **attributes)
-    sys.modules["__main__"] = main
-
-
 def _identify(seen: dict[str, Any]) -> None:
     """What ``multiprocessing`` says of this process."""
     process = multiprocessing.process
@@ -79,11 +72,26 @@ def _identify(seen: dict[str, Any]) -> None:
     process._current_process = this  # type: ignore[attr-defined]
     process._children = set()  # type: ignore[attr-defined]
     process._parent_process = process._ParentProcess(  # type: ignore[attr-defined]
-        seen["parent_name"], seen["parent_pid"], os.pidfd_open(os.getppid())
+        seen["parent_name"], seen["parent_pid"], _above_standard(os.pidfd_open(os.getppid()))
     )
-    util: Any = multiprocessing.util
-    util._finalizer_registry.clear()
-    util._run_after_forkers()
+    if seen.get("start_method"):
+        multiprocessing.set_start_method(seen["start_method"], force=True)
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
+
+
+def _above_standard(descriptor: int) -> int:
+    """The descriptor under a number that is none of a standard stream's, which may be absent."""
+    if descriptor > 2:
+        return descriptor
+    import fcntl
+
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(descriptor)
 
 
 def _leave_parent() -> None:
@@ -91,16 +99,18 @@ def _leave_parent() -> None:
     import atexit
 
     atexit._clear()
-    atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        atexit.register(util._exit_function)
 
 
 def _handle_interrupts(is_fork: bool) -> None:
     """Ctrl-C ends the task that runs, and no worker that waits."""
-    if is_fork and signal.getsignal(signal.SIGINT) not in (
-        signal.default_int_handler,
-        signal.SIG_DFL,
-        signal.SIG_IGN,
-    ):
+    handler = signal.getsignal(signal.SIGINT)
+    if handler == signal.SIG_IGN:
+        # The program ignores it, as one does that was started in the background.
+        return
+    if is_fork and handler not in (signal.default_int_handler, signal.SIG_DFL):
         # The program has a handler of its own, and this is a fork of it.
         return
 
@@ -111,9 +121,7 @@ def _handle_interrupts(is_fork: bool) -> None:
     signal.signal(signal.SIGINT, handle)
 
 
-def _initialize(
-    worker: _core.WorkerProcess, seen: dict[str, Any], namespace: Namespace
-) -> bool:
+def _initialize(worker: _core.WorkerProcess, seen: dict[str, Any], namespace: Namespace) -> bool:
     """Calls the initializer, if there is one."""
     try:
         initializer: Callable[..., object] | None
@@ -154,8 +162,11 @@ def _finish(code: int) -> int:
         coroutines.close()
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    multiprocessing.util._exit_function()  # type: ignore[attr-defined]
-    try:
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        # It does nothing if it was among them.
+        util._exit_function()
+    try:  # noqa: SIM105, for contextlib takes long to import
         _flush()
     except (OSError, ValueError):
         pass

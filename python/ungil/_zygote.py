@@ -6,6 +6,12 @@ import gc
 import os
 import sys
 
+# Type checkers take this name for true; importing typing would slow every worker's start.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def main(arguments: list[str]) -> None:
     """Serves as a zygote, or becomes a worker.
@@ -15,32 +21,46 @@ def main(arguments: list[str]) -> None:
             ``worker`` with the descriptors of a worker.
     """
     mode, *numbers = arguments
+    # Hardly anything of what is imported is ever freed, so looking for it takes time in vain.
+    is_collecting = gc.isenabled()
+    gc.disable()
     sys.argv[:] = [""]
-    from ungil import _core
+    from ungil import _core, _likeness
 
     if mode == "worker":
         from ungil import _worker
 
+        if is_collecting:
+            gc.enable()
         _end(_worker.run, _core.WorkerStart([int(number) for number in numbers]))
-    _ignore_interrupts()
+    hang_up = _stay()
     if mode == "fork":
-        from ungil import _worker  # noqa: F401, so that workers have it
+        # So that workers have it.
+        from ungil import _worker
 
-        # Nothing of what there is now is ever freed, so nobody need look through it, or write to
-        # its pages: they stay shared.
-        gc.collect()
+        # And nobody in a worker need look through it, or write to its pages: they stay shared.
         gc.freeze()
         if not _has_one_thread():
             # Something that is imported at start-up has started threads. A fork of such a
             # process may hold any lock for ever.
             mode = "spawn"
+    if is_collecting:
+        gc.enable()
+    # What is needed to execute one is looked up before: threads may hold the locks for it then.
+    command = _likeness.interpreter_command(["worker"])
+    # Whoever reads what the program prints to it waits for its end until all have closed it.
+    os.dup2(1, 2)
     master, parent = (int(number) for number in numbers)
     start = _core.serve_zygote(master, parent)
     if start is None:
         os._exit(0)
     if mode == "spawn":
-        _execute(start)
+        _execute(start, command)
+    import signal
+
     from ungil import _worker
+
+    signal.signal(signal.SIGHUP, hang_up)
 
     _end(_worker.run, start)
 
@@ -71,22 +91,29 @@ def _end(run, start) -> None:  # type: ignore[no-untyped-def]
         os._exit(code)
 
 
-def _execute(start) -> None:  # type: ignore[no-untyped-def]
-    from ungil._likeness import interpreter_command
-
-    numbers = [str(number) for number in start.take_descriptors()]
-    command = interpreter_command(["worker", *numbers])
+def _execute(start, command) -> None:  # type: ignore[no-untyped-def]
     try:
-        os.execv(command[0], command)
+        numbers = [str(number) for number in start.take_descriptors()]
+        os.execv(command[0], [*command, *numbers])
     finally:
         os._exit(127)
 
 
-def _ignore_interrupts() -> None:
-    # A handler, and not "ignore": that would be handed down to whatever a worker executes.
+def _stay() -> Any:
+    """Lets signals go by that may end others of the group: the parent's end is this one's end.
+
+    Returns:
+        What SIGHUP did, which it shall do in workers. They handle SIGINT otherwise.
+    """
     import signal
 
-    signal.signal(signal.SIGINT, lambda number, frame: None)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)]
+    for number, handler in zip((signal.SIGINT, signal.SIGHUP), before, strict=True):
+        # A handler, and not "ignore": that would be handed down to whatever a worker executes. But
+        # the program may have been started so that it is ignored.
+        if handler != signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
+    return before[1]
 
 
 def _has_one_thread() -> bool:

@@ -653,6 +653,42 @@ def wait_until_asleep(pid: int) -> None:
     wait_until(sleeps, "the program waits")
 
 
+@only_processes
+def test_connection_is_an_argument(run_script: Any) -> None:
+    # As in the stdlib, whose pickler knows what multiprocessing has taught it.
+    out = run_script("""
+        import multiprocessing
+
+        def speak(connection):
+            connection.send("heard")
+            connection.close()
+
+        if __name__ == "__main__":
+            ours, theirs = multiprocessing.Pipe()
+            with make(1) as executor:
+                executor.submit(speak, theirs).result()
+                print(ours.recv())
+    """)
+    assert out == "heard\n"
+
+
+@only_processes
+def test_child_of_a_task_takes_no_tasks(run_script: Any) -> None:
+    out = run_script("""
+        import os
+
+        def fork(number):
+            os.fork()
+            return number
+
+        if __name__ == "__main__":
+            with make(2) as executor:
+                print(list(executor.map(fork, range(20))) == list(range(20)))
+                print(list(executor.map(abs, range(20))) == list(range(20)))
+    """)
+    assert out == "True\nTrue\n"
+
+
 def test_program_is_run_by_this_interpreter(run_script: Any) -> None:
     out = run_script("""
         import sys

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::fork::Origin;
 use crate::lent::Lent;
 use crate::payload::Inline;
 use crate::waiter::Waiter;
@@ -73,10 +74,14 @@ pub enum Failure {
     },
 }
 
+/// What is called when a task is over.
+pub(crate) type Subscriber = Box<dyn FnOnce() + Send>;
+
 /// A task's place for its outcome, shared by its future and the pool.
 #[derive(Debug)]
 pub struct Cell {
     state: AtomicU32,
+    origin: Origin,
     key: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -85,7 +90,7 @@ pub struct Cell {
 struct Inner {
     outcome: Option<Outcome>,
     waiters: Vec<Arc<Waiter>>,
-    subscriber: Option<Box<dyn FnOnce() + Send>>,
+    subscriber: Option<Subscriber>,
 }
 
 impl fmt::Debug for Inner {
@@ -98,6 +103,7 @@ impl Cell {
     pub(crate) fn new(key: u64) -> Cell {
         Cell {
             state: AtomicU32::new(PENDING),
+            origin: Origin::here(),
             key: AtomicU64::new(key),
             inner: Mutex::new(Inner::default()),
         }
@@ -106,7 +112,8 @@ impl Cell {
     /// A cell of a task that ended before it reached any worker.
     pub fn failed(failure: Failure) -> Cell {
         let cell = Cell::new(u64::MAX);
-        cell.deliver(Outcome::Failed(failure));
+        // Nobody can have subscribed to a cell that nobody has seen.
+        drop(cell.deliver(Outcome::Failed(failure)));
         cell
     }
 
@@ -127,15 +134,15 @@ impl Cell {
 
     /// Takes the outcome; it is there once.
     pub fn take(&self) -> Option<Outcome> {
-        self.lock().outcome.take()
+        self.lock()?.outcome.take()
     }
 
     /// Calls `subscriber` when the task is over, from whichever thread finds that out.
     ///
     /// # Returns
     /// `false`, and the subscriber is dropped, if the task is over already.
-    pub fn subscribe(&self, subscriber: Box<dyn FnOnce() + Send>) -> bool {
-        let mut inner = self.lock();
+    pub(crate) fn subscribe(&self, subscriber: Subscriber) -> bool {
+        let Some(mut inner) = self.lock() else { return true };
         if self.is_over() {
             return false;
         }
@@ -143,17 +150,21 @@ impl Cell {
         true
     }
 
-    pub(crate) fn deliver(&self, outcome: Outcome) {
-        self.end(DONE, Some(outcome));
+    /// Ends the task. Whoever had subscribed is for the caller to call, without the pool's lock.
+    #[must_use]
+    pub(crate) fn deliver(&self, outcome: Outcome) -> Option<Subscriber> {
+        self.end(DONE, Some(outcome))
     }
 
-    pub(crate) fn cancel(&self) {
-        self.end(CANCELLED, None);
+    /// As with [`deliver`](Cell::deliver).
+    #[must_use]
+    pub(crate) fn cancel(&self) -> Option<Subscriber> {
+        self.end(CANCELLED, None)
     }
 
     /// Adds a thread to wake at the end; `false` if that has come.
     pub(crate) fn add_waiter(&self, waiter: &Arc<Waiter>) -> bool {
-        let mut inner = self.lock();
+        let Some(mut inner) = self.lock() else { return true };
         if self.is_over() {
             return false;
         }
@@ -162,13 +173,15 @@ impl Cell {
     }
 
     pub(crate) fn remove_waiter(&self, waiter: &Arc<Waiter>) {
-        self.lock().waiters.retain(|other| !Arc::ptr_eq(other, waiter));
+        if let Some(mut inner) = self.lock() {
+            inner.waiters.retain(|other| !Arc::ptr_eq(other, waiter));
+        }
     }
 
-    fn end(&self, state: u32, outcome: Option<Outcome>) {
-        let mut inner = self.lock();
+    fn end(&self, state: u32, outcome: Option<Outcome>) -> Option<Subscriber> {
+        let mut inner = self.lock()?;
         if self.is_over() {
-            return;
+            return None;
         }
         inner.outcome = outcome;
         self.state.store(state, Ordering::Release);
@@ -178,12 +191,85 @@ impl Cell {
         for waiter in waiters {
             waiter.notify();
         }
-        if let Some(subscriber) = subscriber {
-            subscriber();
-        }
+        subscriber
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    /// `None` only in a forked child, where the thread that held the lock does not exist.
+    fn lock(&self) -> Option<MutexGuard<'_, Inner>> {
+        if self.origin.is_here() {
+            Some(self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+        } else {
+            self.inner.try_lock().ok()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use ungil_shm::Wake;
+
+    use super::{Cell, Crash, Ending, Failure, Outcome};
+    use crate::waiter::Waiter;
+
+    fn crashed() -> Outcome {
+        Outcome::Crashed(Crash { pid: 7, ending: Some(Ending::Killed(9)) })
+    }
+
+    #[test]
+    fn the_first_end_counts() {
+        let cell = Cell::new(1);
+        assert!(!cell.is_over());
+        assert!(cell.take().is_none());
+        assert!(cell.deliver(crashed()).is_none());
+        assert!(cell.is_over() && !cell.is_cancelled());
+        assert!(cell.cancel().is_none());
+        assert!(!cell.is_cancelled());
+        drop(cell.deliver(Outcome::Failed(Failure::Corrupted { pid: 1 })));
+        assert!(matches!(cell.take(), Some(Outcome::Crashed(Crash { pid: 7, .. }))));
+        assert!(cell.take().is_none());
+    }
+
+    #[test]
+    fn a_cancelled_task_has_no_outcome() {
+        let cell = Cell::new(1);
+        drop(cell.cancel());
+        drop(cell.deliver(crashed()));
+        assert!(cell.is_over() && cell.is_cancelled());
+        assert!(cell.take().is_none());
+    }
+
+    #[test]
+    fn the_subscriber_is_handed_out_once_and_not_called_under_any_lock() {
+        let cell = Arc::new(Cell::new(1));
+        let (inner, (heard, hears)) = (cell.clone(), std::sync::mpsc::channel());
+        assert!(cell.subscribe(Box::new(move || heard.send(inner.take().is_some()).unwrap())));
+        let subscriber = cell.deliver(crashed()).expect("somebody has subscribed");
+        assert!(hears.try_recv().is_err());
+        subscriber();
+        assert_eq!(hears.recv(), Ok(true));
+        assert!(!cell.subscribe(Box::new(|| panic!("it is over"))));
+    }
+
+    #[test]
+    fn waiters_are_told_unless_they_have_left() {
+        let cell = Cell::new(1);
+        let (stays, leaves) = (Arc::new(Waiter::default()), Arc::new(Waiter::default()));
+        assert!(cell.add_waiter(&stays));
+        assert!(cell.add_waiter(&leaves));
+        cell.remove_waiter(&leaves);
+        drop(cell.cancel());
+        assert_eq!(stays.wait(None), Wake::Rung);
+        assert_eq!(leaves.wait(Some(Instant::now())), Wake::TimedOut);
+        assert!(!cell.add_waiter(&leaves));
+    }
+
+    #[test]
+    fn endings_read_well() {
+        assert_eq!(Ending::Exited(3).to_string(), "exited with code 3");
+        assert_eq!(Ending::Killed(9).to_string(), "was ended by signal 9");
+        assert!(Cell::failed(Failure::Corrupted { pid: 1 }).is_over());
     }
 }

@@ -5,7 +5,7 @@
 //! process remembers the generation in which it was made.
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 static WATCH: Once = Once::new();
@@ -31,5 +31,47 @@ impl Origin {
     /// Whether this still is that process, not one forked from it since.
     pub fn is_here(self) -> bool {
         self.0 == GENERATION.load(Ordering::Relaxed)
+    }
+}
+
+/// Something of which each process has its own. A process that was forked does not touch what it
+/// has of its parent's: locks may be held in there by threads that it does not have.
+#[derive(Debug)]
+pub struct PerProcess<T: 'static> {
+    current: AtomicPtr<(Origin, T)>,
+}
+
+impl<T: Send + Sync> PerProcess<T> {
+    /// Nothing yet.
+    pub const fn new() -> PerProcess<T> {
+        PerProcess { current: AtomicPtr::new(std::ptr::null_mut()) }
+    }
+
+    /// This process's own; made if there is none. It is never freed.
+    pub fn get(&'static self, make: impl FnOnce() -> T) -> &'static T {
+        let current = self.current.load(Ordering::Acquire);
+        // SAFETY: what was stored is never freed.
+        if let Some((origin, thing)) = unsafe { current.as_ref() }
+            && origin.is_here()
+        {
+            return thing;
+        }
+        let made = Box::into_raw(Box::new((Origin::here(), make())));
+        match self.current.compare_exchange(current, made, Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: it was made just now and is never freed.
+            Ok(_) => &unsafe { &*made }.1,
+            Err(other) => {
+                // SAFETY: it was made just now, and nobody has seen it.
+                drop(unsafe { Box::from_raw(made) });
+                // SAFETY: another thread's is never freed.
+                &unsafe { &*other }.1
+            }
+        }
+    }
+}
+
+impl<T: Send + Sync> Default for PerProcess<T> {
+    fn default() -> PerProcess<T> {
+        PerProcess::new()
     }
 }

@@ -96,3 +96,99 @@ impl Ledger {
         self.len() == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, HashSet};
+
+    use proptest::prelude::*;
+
+    use super::{Key, Ledger, Place};
+    use crate::payload::{Inline, Payload};
+    use crate::task::Task;
+
+    fn task() -> Task {
+        Task { function: None, payload: Payload::Inline(Inline::empty()) }
+    }
+
+    #[test]
+    fn a_key_is_good_until_its_task_is_taken_out() {
+        let mut ledger = Ledger::default();
+        let (first, cell) = ledger.add(task());
+        assert_eq!(cell.key(), first);
+        assert_eq!(ledger.get_mut(first).map(|it| it.place), Some(Place::Waiting));
+        assert!(ledger.remove(first).is_some());
+        assert!(ledger.remove(first).is_none());
+        let (second, _) = ledger.add(task());
+        assert_ne!(first, second);
+        assert_eq!(first as u32, second as u32, "the place is used again");
+        assert!(ledger.get_mut(first).is_none());
+        assert!(ledger.remove(first).is_none());
+        assert_eq!(ledger.len(), 1);
+    }
+
+    #[test]
+    fn no_task_has_key_zero_even_when_generations_begin_anew() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.get_mut(0).is_none());
+        let (key, _) = ledger.add(task());
+        ledger.remove(key);
+        ledger.entries[0].0 = u32::MAX;
+        let (key, _) = ledger.add(task());
+        assert_eq!(key, 1 << 32);
+        assert!(ledger.get_mut(0).is_none());
+        assert!(ledger.get_mut(u64::MAX).is_none());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Add,
+        Remove(usize),
+        Drain,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            5 => Just(Step::Add),
+            5 => any::<usize>().prop_map(Step::Remove),
+            1 => Just(Step::Drain),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_whose_keys_are_never_used_twice(steps in steps()) {
+            let mut ledger = Ledger::default();
+            let mut model = HashMap::new();
+            let mut ever: Vec<Key> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Add => {
+                        let (key, cell) = ledger.add(task());
+                        ever.push(key);
+                        model.insert(key, cell);
+                    }
+                    Step::Remove(which) if !ever.is_empty() => {
+                        let key = ever[which % ever.len()];
+                        let removed = ledger.remove(key).map(|entry| entry.cell.key());
+                        prop_assert_eq!(removed, model.remove(&key).map(|cell| cell.key()));
+                    }
+                    Step::Remove(_) => {}
+                    Step::Drain => {
+                        let drained: HashSet<Key> =
+                            ledger.drain().iter().map(|entry| entry.cell.key()).collect();
+                        prop_assert_eq!(drained, model.drain().map(|(key, _)| key).collect());
+                    }
+                }
+                prop_assert_eq!(ledger.len(), model.len());
+                prop_assert_eq!(ledger.is_empty(), model.is_empty());
+                for key in &ever {
+                    prop_assert_eq!(ledger.get_mut(*key).is_some(), model.contains_key(key));
+                }
+            }
+            prop_assert_eq!(ever.iter().collect::<HashSet<_>>().len(), ever.len());
+            prop_assert!(!ever.contains(&0));
+        }
+    }
+}

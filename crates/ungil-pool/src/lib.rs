@@ -36,7 +36,7 @@ mod worker;
 pub mod zygote;
 
 pub use cell::{Cell, Crash, Ending, Failure, Outcome, Received};
-pub use fork::Origin;
+pub use fork::{Origin, PerProcess};
 pub use lent::Lent;
 pub use message::{FUNCTION_USED_ONCE, Status};
 pub use payload::{Inline, Payload};

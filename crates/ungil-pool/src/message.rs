@@ -135,3 +135,87 @@ fn split(payload: &Payload) -> (Block, &[u8]) {
 fn block(offset: u64, length: u64) -> Option<Block> {
     (length != 0).then_some(Block { offset, length })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use ungil_shm::Block;
+    use ungil_shm::ring::{INLINE_BYTES, Message};
+
+    use super::{ResultMessage, Stage, Status, TaskMessage, inline};
+    use crate::payload::{Inline, Payload};
+
+    fn payloads() -> impl Strategy<Value = Payload> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..=INLINE_BYTES)
+                .prop_map(|bytes| Payload::Inline(Inline::new(&bytes).expect("it fits"))),
+            (any::<u64>(), 1..=u64::MAX)
+                .prop_map(|(offset, length)| Payload::Block(Block { offset, length })),
+        ]
+    }
+
+    fn blocks() -> impl Strategy<Value = Block> {
+        (any::<u64>(), any::<u64>()).prop_map(|(offset, length)| Block { offset, length })
+    }
+
+    /// The payload's bytes in the slot, and its block.
+    fn halves(payload: &Payload) -> (Vec<u8>, Option<Block>) {
+        match payload {
+            Payload::Inline(inline) => (inline.bytes().to_vec(), None),
+            Payload::Block(block) => (Vec::new(), Some(*block)),
+        }
+    }
+
+    #[test]
+    fn every_stage_has_its_number_and_other_numbers_are_none() {
+        for stage in [Stage::Starting, Stage::Ready, Stage::Failed] {
+            assert_eq!(Stage::from_number(stage as u32), stage);
+        }
+        assert_eq!(Stage::from_number(3), Stage::Starting);
+        assert_eq!(Stage::from_number(u32::MAX), Stage::Starting);
+    }
+
+    proptest! {
+        #[test]
+        fn a_task_arrives_as_it_was_sent(
+            key in any::<u64>(),
+            function in prop::option::of((1..=u64::MAX, blocks())),
+            payload in payloads(),
+        ) {
+            let message = TaskMessage::message(key, function, &payload);
+            let read = TaskMessage::read(&message);
+            let (bytes, block) = halves(&payload);
+            prop_assert_eq!((read.key, read.function, read.block), (key, function, block));
+            prop_assert_eq!(inline(&message).bytes().to_vec(), bytes);
+        }
+
+        #[test]
+        fn a_result_arrives_as_it_was_sent(
+            key in any::<u64>(),
+            status in prop::sample::select(
+                &[Status::Returned, Status::Raised, Status::InitializerFailed][..]),
+            run_ns in any::<u64>(),
+            payload in payloads(),
+        ) {
+            let message = ResultMessage::message(key, status, run_ns, &payload);
+            let read = ResultMessage::read(&message);
+            let (bytes, block) = halves(&payload);
+            prop_assert_eq!((read.key, read.run_ns, read.block), (key, run_ns, block));
+            prop_assert_eq!(read.status, Some(status));
+            prop_assert_eq!(inline(&message).bytes().to_vec(), bytes);
+        }
+
+        #[test]
+        fn whatever_words_arrive_can_be_read(
+            words in any::<[u64; 6]>(),
+            bytes in prop::collection::vec(any::<u8>(), 0..=INLINE_BYTES),
+        ) {
+            let message = Message::new(words, &bytes).expect("it fits");
+            let result = ResultMessage::read(&message);
+            prop_assert_eq!(result.status.is_some(), (1..=3).contains(&words[1]));
+            prop_assert_eq!(result.block.is_some(), words[4] != 0);
+            prop_assert_eq!(TaskMessage::read(&message).key, words[0]);
+            prop_assert_eq!(inline(&message).bytes().to_vec(), bytes);
+        }
+    }
+}

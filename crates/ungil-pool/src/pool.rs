@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -23,6 +24,10 @@ use crate::supervisor;
 use crate::task::{Function, Task};
 use crate::waiter::Waiter;
 use crate::zygote::Connection;
+
+/// Who sleeps until workers ring looks by itself every so often: a worker gone wild may have erased
+/// what the others see that they should ring for.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What a pool is made for.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +116,41 @@ pub(crate) struct Inner {
     is_supervised: AtomicBool,
 }
 
+/// The pool's state, locked. Who has subscribed to what ended meanwhile is called when the lock has
+/// been given back: a subscriber may come back to the pool, or drop it.
+pub(crate) struct Locked<'a> {
+    core: Option<MutexGuard<'a, Core>>,
+    inner: &'a Inner,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        self.core.as_ref().expect("the lock is given back last")
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Core {
+        self.core.as_mut().expect("the lock is given back last")
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let calls = std::mem::take(&mut self.calls);
+        let is_unwatched = self.needs_watch();
+        self.core = None;
+        if is_unwatched {
+            self.inner.wake_supervisor();
+        }
+        for call in calls {
+            call();
+        }
+    }
+}
+
 impl fmt::Debug for Pool {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Pool").field("settings", &self.inner.settings).finish()
@@ -156,6 +196,7 @@ impl Pool {
     /// The system has no memory left.
     pub fn function(&self, definition: &[u8], will_come_again: bool) -> io::Result<Arc<Function>> {
         let inner = &self.inner;
+        inner.check_origin()?;
         // Not a payload of one part: that might be stored inline, and a function is in no slot.
         let block = match payload::store(&inner.arena, &[definition, &[]])? {
             Payload::Block(block) => block,
@@ -171,6 +212,7 @@ impl Pool {
     /// # Errors
     /// The system has no memory left.
     pub fn store(&self, parts: &[&[u8]]) -> io::Result<Payload> {
+        self.inner.check_origin()?;
         payload::store(&self.inner.arena, parts)
     }
 
@@ -222,9 +264,7 @@ impl Pool {
             return;
         }
         *self.inner.likeness.lock().unwrap_or_else(PoisonError::into_inner) = Some(likeness);
-        if let Err(error) = Inner::start(&self.inner, count) {
-            self.inner.break_down(&error);
-        }
+        Inner::start(&self.inner, count);
     }
 
     /// How many more workers could be used if so many more tasks had come.
@@ -265,7 +305,7 @@ impl Pool {
     /// Takes in what the workers have done, without waiting.
     pub fn poll(&self) {
         if self.inner.origin.is_here()
-            && let Ok(mut core) = self.inner.core.try_lock()
+            && let Some(mut core) = self.inner.try_lock()
             && core.pump()
         {
             core.settle();
@@ -293,6 +333,7 @@ impl Pool {
         if !cell.subscribe(subscriber) {
             return false;
         }
+        // In a forked child nobody will ever call it.
         if self.inner.origin.is_here() {
             let mut core = self.inner.lock();
             core.subscribe(cell.key());
@@ -370,6 +411,14 @@ impl Pool {
             .collect()
     }
 
+    /// Bytes of the arena in which functions and what tasks are called with lie.
+    pub fn in_use_bytes(&self) -> u64 {
+        if !self.inner.origin.is_here() {
+            return 0;
+        }
+        self.inner.arena.lock().unwrap_or_else(PoisonError::into_inner).in_use_bytes()
+    }
+
     /// How many tasks are not over.
     pub fn pending(&self) -> usize {
         if self.inner.origin.is_here() { self.inner.lock().ledger.len() } else { 0 }
@@ -383,8 +432,27 @@ impl Drop for Pool {
 }
 
 impl Inner {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        let core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { core: Some(core), inner: self }
+    }
+
+    fn try_lock(&self) -> Option<Locked<'_>> {
+        match self.core.try_lock() {
+            Ok(core) => Some(Locked { core: Some(core), inner: self }),
+            Err(TryLockError::Poisoned(poisoned)) => {
+                Some(Locked { core: Some(poisoned.into_inner()), inner: self })
+            }
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// A forked child has a copy of the arena's bookkeeping, but the memory is the parent's.
+    fn check_origin(&self) -> io::Result<()> {
+        if self.origin.is_here() {
+            return Ok(());
+        }
+        Err(io::Error::other("the pool belongs to the process from which this one was forked"))
     }
 
     fn close(&self, cancel: Cancel) {
@@ -412,54 +480,78 @@ impl Inner {
         let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
     }
 
-    /// The line to the zygote, made if there is none.
-    pub(crate) fn connection(&self) -> io::Result<Arc<Connection>> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = &*connection {
-            return Ok(connection.clone());
+    /// Starts workers with the likeness that was given last. Where that fails, the pool breaks.
+    pub(crate) fn start(self: &Arc<Inner>, count: usize) {
+        if count == 0 {
+            return;
         }
-        let made = Arc::new((self.connect)()?);
-        *connection = Some(made.clone());
-        Ok(made)
-    }
-
-    /// Starts workers with the likeness that was given last.
-    pub(crate) fn start(self: &Arc<Inner>, count: usize) -> io::Result<()> {
         let likeness = self.likeness.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(likeness) = likeness else { return Ok(()) };
-        for _ in 0..count {
-            let number = self.workers_made.fetch_add(1, Ordering::Relaxed) + 1;
-            let end = ParentEnd::create(ungil_shm::channel::TASK_SLOTS)?;
-            let view = Arc::new(View::create(reserve_bytes())?);
-            let description = memfd_create("ungil", MemfdFlags::CLOEXEC)?;
-            write_all(&description, &likeness.bytes)?;
-            let channel = end.descriptor().try_clone_to_owned()?;
-            let results = view.segment().descriptor().try_clone_to_owned()?;
-            let pool = {
-                let arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
-                arena.segment().descriptor().try_clone_to_owned()?
-            };
-            let connection = self.connection()?;
-            self.lock().add_worker(Worker::new(number, end, view));
-            let mut descriptors: Vec<BorrowedFd<'_>> = vec![
-                description.as_fd(),
-                channel.as_fd(),
-                results.as_fd(),
-                pool.as_fd(),
-                self.event.as_fd(),
-            ];
-            descriptors.extend(likeness.descriptors.iter().map(AsFd::as_fd));
-            // A zygote that has ended is noticed, and replaced, by the supervisor.
-            match connection.start(number, &descriptors) {
-                Err(error) if !is_hang_up(&error) => return Err(error),
-                _ => {}
-            }
+        let Some(likeness) = likeness else { return };
+        if let Err(error) = (0..count).try_for_each(|_| self.start_one(&likeness)) {
+            self.break_down(&error);
         }
-        if !self.is_supervised.swap(true, Ordering::AcqRel) {
-            supervisor::spawn(self.clone())?;
+        // Also where one of them could not be started: those before it must be buried.
+        if !self.is_supervised.swap(true, Ordering::AcqRel)
+            && let Err(error) = supervisor::spawn(self.clone())
+        {
+            self.is_supervised.store(false, Ordering::Release);
+            self.lose_zygote();
+            self.break_down(&error);
         }
         self.wake_supervisor();
-        Ok(())
+    }
+
+    fn start_one(&self, likeness: &Likeness) -> io::Result<()> {
+        // Kept until the worker is noted and asked for: a zygote that is lost takes with it the
+        // workers that were asked of it, and no others.
+        let mut line = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.lock().has_place() {
+            // Somebody else has started it meanwhile, or nobody needs it any more.
+            return Ok(());
+        }
+        let number = self.workers_made.fetch_add(1, Ordering::Relaxed) + 1;
+        let end = ParentEnd::create(ungil_shm::channel::TASK_SLOTS)?;
+        let view = Arc::new(View::create(reserve_bytes())?);
+        let description = memfd_create("ungil", MemfdFlags::CLOEXEC)?;
+        write_all(&description, &likeness.bytes)?;
+        let channel = end.descriptor().try_clone_to_owned()?;
+        let results = view.segment().descriptor().try_clone_to_owned()?;
+        let pool = {
+            let arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+            arena.segment().descriptor().try_clone_to_owned()?
+        };
+        let connection = match &*line {
+            Some(connection) => connection.clone(),
+            None => line.insert(Arc::new((self.connect)()?)).clone(),
+        };
+        self.lock().add_worker(Worker::new(number, end, view));
+        let mut descriptors: Vec<BorrowedFd<'_>> = vec![
+            description.as_fd(),
+            channel.as_fd(),
+            results.as_fd(),
+            pool.as_fd(),
+            self.event.as_fd(),
+        ];
+        descriptors.extend(likeness.descriptors.iter().map(AsFd::as_fd));
+        match connection.start(number, &descriptors) {
+            Err(error) if !is_hang_up(&error) => {
+                // Nobody would ever hear of it.
+                self.lock().bury(number, None);
+                Err(error)
+            }
+            // A zygote that has ended is noticed, and replaced, by the supervisor.
+            _ => Ok(()),
+        }
+    }
+
+    /// Hangs up on the zygote, which has ended, or whose workers are to end.
+    pub(crate) fn lose_zygote(&self) {
+        let mut line = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = line.take();
+        self.lock().lose_zygote();
+        drop(line);
+        // Last: with some zygotes, this waits for them.
+        drop(lost);
     }
 
     fn wait(
@@ -476,41 +568,40 @@ impl Inner {
                 return Waited::Foreign;
             }
             if !self.is_pumped.swap(true, Ordering::AcqRel) {
-                let waited = self.pump_until(cell, deadline, is_interrupted);
+                let waited = self.pump_until(cell, deadline);
                 self.hand_over();
+                // Asked only now: a signal handler may itself wait for a task, and would wait for
+                // this caller to pump.
+                if waited == Waited::Interrupted && !is_interrupted() {
+                    continue;
+                }
                 return waited;
             }
             let waiter = Arc::new(Waiter::default());
             self.callers().push_back(waiter.clone());
-            let waited = if !cell.add_waiter(&waiter) {
-                Some(Waited::Done)
-            } else if !self.is_pumped.load(Ordering::Acquire) {
-                // Who pumped may have left before it could see this caller.
-                None
+            // Who pumped may have left before it could see this caller.
+            let wake = if cell.add_waiter(&waiter) && self.is_pumped.load(Ordering::Acquire) {
+                waiter.wait(deadline)
             } else {
-                match waiter.wait(deadline) {
-                    Wake::Rung => None,
-                    Wake::TimedOut => Some(Waited::TimedOut),
-                    Wake::Interrupted => is_interrupted().then_some(Waited::Interrupted),
-                }
+                Wake::Rung
             };
             self.callers().retain(|other| !Arc::ptr_eq(other, &waiter));
             cell.remove_waiter(&waiter);
-            if cell.is_over() || waited.is_some() {
+            if cell.is_over() || wake != Wake::Rung {
                 // If this caller was the one to be asked to pump, another one is.
                 self.ask_a_caller();
-                return if cell.is_over() { Waited::Done } else { waited.unwrap_or(Waited::Done) };
+            }
+            match wake {
+                _ if cell.is_over() => return Waited::Done,
+                Wake::TimedOut => return Waited::TimedOut,
+                Wake::Interrupted if is_interrupted() => return Waited::Interrupted,
+                Wake::Interrupted | Wake::Rung => {}
             }
         }
     }
 
     /// Pumps until a task is over. One caller at a time.
-    fn pump_until(
-        &self,
-        cell: &Cell,
-        deadline: Option<Instant>,
-        is_interrupted: &mut dyn FnMut() -> bool,
-    ) -> Waited {
+    fn pump_until(&self, cell: &Cell, deadline: Option<Instant>) -> Waited {
         {
             let mut core = self.lock();
             core.is_caller_pumping = true;
@@ -520,7 +611,7 @@ impl Inner {
         loop {
             let is_over = || {
                 cell.is_over() || {
-                    if let Ok(mut core) = self.core.try_lock() {
+                    if let Some(mut core) = self.try_lock() {
                         core.pump();
                     }
                     cell.is_over()
@@ -532,16 +623,20 @@ impl Inner {
             let ticket = self.bell.ticket();
             self.bell.arm(CALLER);
             self.lock().pump();
-            let wake = if cell.is_over() { Wake::Rung } else { self.bell.wait(ticket, deadline) };
+            let look = Instant::now() + LOOK_AGAIN;
+            let until = deadline.map_or(look, |deadline| deadline.min(look));
+            let is_last = deadline == Some(until);
+            let wake =
+                if cell.is_over() { Wake::Rung } else { self.bell.wait(ticket, Some(until)) };
             self.bell.disarm(CALLER);
             self.lock().pump();
             if cell.is_over() {
                 return Waited::Done;
             }
             match wake {
-                Wake::TimedOut => return Waited::TimedOut,
-                Wake::Interrupted if is_interrupted() => return Waited::Interrupted,
-                Wake::Interrupted | Wake::Rung => {}
+                Wake::TimedOut if is_last => return Waited::TimedOut,
+                Wake::Interrupted => return Waited::Interrupted,
+                Wake::TimedOut | Wake::Rung => {}
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Whoever holds the lock may pump: a caller that waits, a caller that submits, the supervisor. None
 //! of them takes Python's lock in here, and nothing in here waits.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,12 +11,12 @@ use rustix::process::{Signal, pidfd_send_signal};
 use ungil_shm::ring::{self, SlotState};
 use ungil_shm::{Arena, Bell, Control, ParentEnd, View, offsets};
 
-use crate::cell::{Cell, Crash, Ending, Failure, Outcome, Received};
+use crate::cell::{Cell, Crash, Ending, Failure, Outcome, Received, Subscriber};
 use crate::credit::Credit;
 use crate::ledger::{Entry, Key, Ledger, Place};
 use crate::lent::{Lent, Returns};
 use crate::message::{self, ResultMessage, Stage, Status, TaskMessage};
-use crate::payload::Payload;
+use crate::payload::{Inline, Payload};
 use crate::pool::Settings;
 use crate::task::Task;
 use crate::waiter::Waiter;
@@ -67,10 +67,12 @@ pub struct Worker {
     /// Tasks that were sent and have no outcome.
     outstanding: u32,
     sent_total: u64,
-    /// Blocks of the pool's arena that it has.
-    lent: HashSet<u64>,
+    /// Blocks of the pool's arena that it has, and the tasks that they came with.
+    lent: HashMap<u64, Key>,
     is_stopping: bool,
     is_corrupted: bool,
+    /// Its zygote has ended, so the kernel ends it, however far it has come.
+    is_orphan: bool,
     /// Why its initializer failed.
     failure: Option<Arc<str>>,
 }
@@ -91,9 +93,10 @@ impl Worker {
             order: VecDeque::new(),
             outstanding: 0,
             sent_total: 0,
-            lent: HashSet::new(),
+            lent: HashMap::new(),
             is_stopping: false,
             is_corrupted: false,
+            is_orphan: false,
             failure: None,
             tasks,
             results,
@@ -118,7 +121,8 @@ impl Worker {
         self.stage == Stage::Ready
             && !self.is_stopping
             && !self.is_corrupted
-            && self.outstanding < limit
+            // There must be room for the results of all of them.
+            && self.outstanding < limit.min(self.tasks.capacity())
             && tasks_max.is_none_or(|most| self.sent_total < most)
     }
 
@@ -153,12 +157,16 @@ pub struct Core {
     pub(crate) closers: Vec<Arc<Waiter>>,
     /// Threads that wait for workers to be started.
     pub(crate) starters: Vec<Arc<Waiter>>,
+    /// What is to be called as soon as the lock has been given back.
+    pub(crate) calls: Vec<Subscriber>,
     settings: Settings,
     credit: Credit,
     bell: Bell,
     arena: Arc<Mutex<Arena>>,
     /// What the doorbell says the workers should do.
     armed: u32,
+    /// Whether the supervisor is awake, or will look by itself after a while.
+    pub(crate) is_watched: bool,
     /// Tasks about whose end somebody else than a caller wants to know.
     subscribed: HashSet<Key>,
     start_failures: u32,
@@ -177,11 +185,13 @@ impl Core {
             is_caller_pumping: false,
             closers: Vec::new(),
             starters: Vec::new(),
+            calls: Vec::new(),
             settings,
             credit: Credit::default(),
             bell,
             arena,
             armed: 0,
+            is_watched: true,
             subscribed: HashSet::new(),
             start_failures: 0,
             has_news: false,
@@ -216,6 +226,14 @@ impl Core {
         wanted.saturating_sub(workers)
     }
 
+    /// Whether one more worker may be started.
+    pub(crate) fn has_place(&self) -> bool {
+        let workers = self.workers.iter().flatten().filter(|worker| worker.is_counted());
+        self.phase != Phase::Closed
+            && self.broken.is_none()
+            && workers.count() < self.settings.workers_max as usize
+    }
+
     /// Adds a worker that is about to be started.
     pub(crate) fn add_worker(&mut self, mut worker: Worker) {
         if self.phase >= Phase::Closing && self.ledger.is_empty() {
@@ -235,7 +253,7 @@ impl Core {
     }
 
     /// The worker of that number.
-    pub(crate) fn worker_mut(&mut self, number: u64) -> Option<&mut Worker> {
+    fn worker_mut(&mut self, number: u64) -> Option<&mut Worker> {
         self.workers.iter_mut().flatten().find(|worker| worker.number == number)
     }
 
@@ -324,6 +342,11 @@ impl Core {
         else {
             return false;
         };
+        // A slot can be empty while the answer to what was in it has not been taken in.
+        let slot = worker.sent_total % worker.sent.len() as u64;
+        if worker.sent[slot as usize] != 0 {
+            return false;
+        }
         let function =
             entry.task.function.as_ref().map(|function| (function.number(), function.block()));
         let message = TaskMessage::message(key, function, &entry.task.payload);
@@ -337,7 +360,7 @@ impl Core {
         };
         entry.place = Place::Sent { worker: index, slot };
         if let Payload::Block(block) = &entry.task.payload {
-            worker.lent.insert(block.offset);
+            worker.lent.insert(block.offset, key);
         }
         worker.sent[slot as usize] = key;
         worker.order.push_back(slot);
@@ -489,14 +512,37 @@ impl Core {
                 is_progress = true;
             }
         }
-        while let Some(offset) = worker.released.pop() {
-            if !worker.lent.remove(&offset) {
-                worker.corrupted();
+        while let Some(worker) = self.workers[index].as_mut()
+            && let Some(offset) = worker.released.pop()
+        {
+            if !self.take_block_back(index, offset) {
+                if let Some(worker) = self.workers[index].as_mut() {
+                    worker.corrupted();
+                }
                 return is_progress;
             }
-            free(&self.arena, offset);
         }
         is_progress
+    }
+
+    /// Frees a block that a worker gives back; `false` if it was not the worker's to give.
+    fn take_block_back(&mut self, index: usize, offset: u64) -> bool {
+        let Some(worker) = self.workers[index].as_mut() else { return false };
+        let Some(key) = worker.lent.get(&offset).copied() else { return false };
+        if let Some(entry) = self.ledger.get_mut(key) {
+            if let Place::Sent { slot, .. } = entry.place
+                && worker.tasks.state(slot) == Ok(SlotState::Ready)
+            {
+                // Another worker may yet need it.
+                return false;
+            }
+            // The task has read its data and goes on. When it is answered, or crashes, the block
+            // may be another task's.
+            entry.task.payload = Payload::Inline(Inline::empty());
+        }
+        worker.lent.remove(&offset);
+        free(&self.arena, offset);
+        true
     }
 
     fn take_in(&mut self, index: usize, message: &ungil_shm::ring::Message) {
@@ -536,7 +582,7 @@ impl Core {
         };
         self.detach(index, slot);
         if let (Some(offset), Some(worker)) = (lent, self.workers[index].as_mut()) {
-            worker.lent.insert(offset);
+            worker.lent.insert(offset, result.key);
         }
         if let Some(entry) = self.remove(result.key) {
             self.deliver(&entry, outcome);
@@ -550,7 +596,7 @@ impl Core {
 
     fn deliver(&mut self, entry: &Entry, outcome: Outcome) {
         self.has_news = true;
-        entry.cell.deliver(outcome);
+        self.calls.extend(entry.cell.deliver(outcome));
     }
 
     /// Notes that somebody else than a caller wants to know of a task's end.
@@ -576,7 +622,7 @@ impl Core {
         if let Some(entry) = self.remove(key) {
             self.discard(&entry.task.payload);
             self.has_news = true;
-            entry.cell.cancel();
+            self.calls.extend(entry.cell.cancel());
         }
         true
     }
@@ -678,40 +724,80 @@ impl Core {
             for key in unbegun.into_iter().rev() {
                 self.backlog.push_front(key);
             }
-            for offset in &worker.lent {
+            for offset in worker.lent.keys() {
                 free(&self.arena, *offset);
             }
-            if worker.stage != Stage::Ready && self.broken.is_none() {
-                self.start_failures += 1;
-                if let Some(failure) = worker.failure {
-                    self.break_down(failure);
-                } else if worker.stage == Stage::Failed || self.start_failures >= START_FAILURES_MAX
-                {
-                    let how = ending.map_or("ended".to_owned(), |ending| ending.to_string());
-                    self.break_down(
-                        format!(
-                            "{} worker processes in a row ended before they were ready; the last, \
-                             process {pid}, {how}",
-                            self.start_failures
-                        )
-                        .into(),
-                    );
-                }
+            let how = ending.map_or("ended".to_owned(), |ending| ending.to_string());
+            match (worker.stage, worker.failure) {
+                (Stage::Ready, _) => {}
+                (_, Some(failure)) => self.break_down(failure),
+                (Stage::Failed, None) => self.break_down(
+                    format!("the initializer failed in process {pid}, which {how}").into(),
+                ),
+                (Stage::Starting, None) if worker.is_orphan => {}
+                (Stage::Starting, None) => self.start_failed(&format!("process {pid}, {how}")),
             }
         }
     }
 
-    /// Takes out the workers that a lost zygote has not started.
-    pub(crate) fn lose_unstarted(&mut self) {
-        let failures = self.start_failures;
-        let workers = self.workers.iter().flatten();
-        let unstarted: Vec<u64> =
-            workers.filter(|it| it.process.is_none()).map(|it| it.number).collect();
-        for number in &unstarted {
-            // However many they were, it is one failure.
-            self.start_failures = failures;
-            self.bury(*number, None);
+    fn start_failed(&mut self, last: &str) {
+        self.start_failures += 1;
+        if self.start_failures >= START_FAILURES_MAX {
+            self.break_down(
+                format!(
+                    "{} worker processes in a row ended before they were ready; the last, {last}",
+                    self.start_failures
+                )
+                .into(),
+            );
         }
+    }
+
+    /// The zygote has ended. The workers that it has started are ended by the kernel, and buried when
+    /// it says so; the others are taken out now.
+    pub(crate) fn lose_zygote(&mut self) {
+        self.pump();
+        let workers = self.workers.iter_mut().flatten();
+        let mut is_starting = false;
+        let mut unstarted = Vec::new();
+        for worker in workers {
+            worker.is_orphan = true;
+            is_starting |= worker.stage == Stage::Starting;
+            if worker.process.is_none() {
+                unstarted.push(worker.number);
+            }
+        }
+        unstarted.into_iter().for_each(|number| self.bury(number, None));
+        if is_starting {
+            // However many they were, it is one failure.
+            self.start_failed("because the process that starts them had ended");
+        }
+    }
+
+    /// Notes that a worker was started.
+    pub(crate) fn started(&mut self, number: u64, pid: u32, descriptor: OwnedFd) {
+        let is_broken = self.broken.is_some();
+        let Some(worker) = self.worker_mut(number) else { return };
+        worker.process = Some((pid, Arc::new(descriptor)));
+        // It may have been condemned when it could not yet be killed.
+        if is_broken || worker.is_corrupted {
+            worker.signal(Signal::KILL);
+        }
+        self.tell_starters();
+    }
+
+    /// Says whether the supervisor, which goes to sleep now, must look by itself after a while:
+    /// workers were asked to ring for something.
+    pub(crate) fn watch(&mut self) -> bool {
+        self.is_watched = self.armed != 0;
+        self.is_watched
+    }
+
+    /// Whether workers were asked to ring while the supervisor sleeps without a limit; asked once.
+    pub(crate) fn needs_watch(&mut self) -> bool {
+        let needs_watch = self.armed != 0 && !self.is_watched;
+        self.is_watched |= needs_watch;
+        needs_watch
     }
 
     fn advance(&mut self) {

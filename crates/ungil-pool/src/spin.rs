@@ -57,3 +57,59 @@ impl Spin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::{CREDIT_MAX, FAILURE, LOOKS, PROBE, SUCCESS, Spin};
+
+    /// How often it looks for what never comes.
+    fn looks(spin: &Spin) -> u32 {
+        let mut looks = 0;
+        assert!(!spin.until(|| {
+            looks += 1;
+            false
+        }));
+        looks
+    }
+
+    #[test]
+    fn one_cpu_is_looked_from_once() {
+        let spin = Spin::new(false);
+        assert_eq!(looks(&spin), 1);
+        assert!(spin.until(|| true));
+        assert_eq!(spin.credit.load(Ordering::Relaxed), CREDIT_MAX);
+    }
+
+    #[test]
+    fn what_comes_while_it_looks_is_found() {
+        let spin = Spin::new(true);
+        let mut count = 0;
+        assert!(spin.until(|| {
+            count += 1;
+            count == 7
+        }));
+        assert_eq!(count, 7);
+        assert_eq!(spin.credit.load(Ordering::Relaxed), CREDIT_MAX);
+    }
+
+    #[test]
+    fn failures_use_the_credit_up_and_then_one_wait_in_many_probes() {
+        let spin = Spin::new(true);
+        for failures in 1..=CREDIT_MAX / FAILURE {
+            assert!(looks(&spin) >= LOOKS);
+            let credit = spin.credit.load(Ordering::Relaxed);
+            assert_eq!(credit, CREDIT_MAX - failures * FAILURE);
+        }
+        let probes = (0..10 * PROBE).filter(|_| looks(&spin) > 1).count();
+        assert_eq!(probes, 10);
+        // A probe that succeeds earns credit for more.
+        while spin.credit.load(Ordering::Relaxed) == 0 {
+            spin.until(|| true);
+        }
+        assert_eq!(spin.credit.load(Ordering::Relaxed), SUCCESS);
+        assert!(looks(&spin) >= LOOKS);
+        assert_eq!(spin.credit.load(Ordering::Relaxed), 0);
+    }
+}

@@ -10,15 +10,17 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Signal;
 
 use crate::cell::Ending;
-use crate::pool::Inner;
+use crate::pool::{Inner, LOOK_AGAIN};
 use crate::pump::Phase;
 use crate::zygote::{Event, block_signals};
 
 /// How long the zygote may take to tell how a worker ended, after the kernel has told that it did.
 const REPORT_LIMIT: Duration = Duration::from_millis(200);
+
+/// How long to wait when the system cannot even wait: it has no memory left for the moment.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Starts the supervisor of a pool; it ends when the pool is closed.
 pub(crate) fn spawn(inner: Arc<Inner>) -> io::Result<()> {
@@ -44,32 +46,38 @@ impl Supervisor {
                 break;
             }
         }
-        *self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.inner.lose_zygote();
     }
 
     /// Sleeps until something has happened, and takes note of who was started and who has ended.
     fn wait_for_events(&mut self) {
         let connection =
             self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let processes: Vec<(u64, Arc<OwnedFd>)> = {
-            let core = self.inner.lock();
+        let (processes, is_watching) = {
+            let mut core = self.inner.lock();
+            let is_watching = core.watch();
             let workers = core.workers.iter().flatten();
-            workers
+            let processes: Vec<(u64, Arc<OwnedFd>)> = workers
                 .filter(|worker| !self.ended.contains_key(&worker.number))
                 .filter_map(|it| Some((it.number, it.process.as_ref()?.1.clone())))
-                .collect()
+                .collect();
+            (processes, is_watching)
         };
         let mut waiting = vec![PollFd::new(&self.inner.event, PollFlags::IN)];
         waiting.extend(processes.iter().map(|(_, it)| PollFd::new(&**it, PollFlags::IN)));
         if let Some(connection) = &connection {
             waiting.push(PollFd::from_borrowed_fd(connection.as_fd(), PollFlags::IN));
         }
-        let limit = self.ended.values().min().map(|since| {
-            let rest = REPORT_LIMIT.saturating_sub(since.elapsed());
-            Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() }
+        let report = self.ended.values().min().map(|it| REPORT_LIMIT.saturating_sub(it.elapsed()));
+        let look = is_watching.then_some(LOOK_AGAIN);
+        let limit = report.into_iter().chain(look).min().map(|limit| Timespec {
+            tv_sec: limit.as_secs() as i64,
+            tv_nsec: limit.subsec_nanos().into(),
         });
-        if poll(&mut waiting, limit.as_ref()).is_err() {
-            return;
+        match poll(&mut waiting, limit.as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return,
+            Err(_) => return std::thread::sleep(PAUSE),
         }
         let mut ready: Vec<bool> = waiting.iter().map(|it| !it.revents().is_empty()).collect();
         if ready[0] {
@@ -81,7 +89,9 @@ impl Supervisor {
         {
             match connection.receive() {
                 Ok(Some((event, descriptor))) => self.note(event, descriptor),
-                Ok(None) | Err(_) => self.lose_zygote(),
+                // With the zygote the kernel ends all its workers. Those that were started are
+                // buried when the kernel says so, the others now.
+                Ok(None) | Err(_) => self.inner.lose_zygote(),
             }
         }
         for ((number, _), _) in processes.iter().zip(&ready[1..]).filter(|(_, ready)| **ready) {
@@ -101,17 +111,15 @@ impl Supervisor {
 
     fn note(&mut self, event: Event, descriptor: Option<OwnedFd>) {
         match event {
-            Event::Started { worker, pid } => {
-                let mut core = self.inner.lock();
-                let is_broken = core.broken.is_some();
-                if let (Some(worker), Some(descriptor)) = (core.worker_mut(worker), descriptor) {
-                    worker.process = Some((pid, Arc::new(descriptor)));
-                    if is_broken {
-                        worker.signal(Signal::KILL);
-                    }
-                    core.tell_starters();
+            Event::Started { worker, pid } => match descriptor {
+                Some(descriptor) => self.inner.lock().started(worker, pid, descriptor),
+                None => {
+                    // Its descriptor had no room in this process. A worker that cannot be watched
+                    // must not live, and only the zygote can end it.
+                    self.inner.break_down(&rustix::io::Errno::MFILE.into());
+                    self.inner.lose_zygote();
                 }
-            }
+            },
             Event::Refused { worker, error } => {
                 self.bury(worker, None);
                 self.inner.break_down(&io::Error::from_raw_os_error(error));
@@ -125,17 +133,11 @@ impl Supervisor {
         self.inner.lock().bury(number, ending);
     }
 
-    /// The zygote has ended, and with it, by the kernel's hand, all workers. Those that were started
-    /// are buried when the kernel says so, the others now.
-    fn lose_zygote(&mut self) {
-        *self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.inner.lock().lose_unstarted();
-    }
-
     /// Moves what there is to move; `false` when the pool is closed.
     fn work(&mut self) -> bool {
         let missing = {
             let mut core = self.inner.lock();
+            core.is_watched = true;
             core.disarm();
             core.pump();
             core.settle();
@@ -144,11 +146,7 @@ impl Supervisor {
             }
             core.missing_workers(0)
         };
-        if missing > 0
-            && let Err(error) = self.inner.start(missing)
-        {
-            self.inner.break_down(&error);
-        }
+        self.inner.start(missing);
         true
     }
 }

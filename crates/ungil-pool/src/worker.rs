@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use ungil_shm::ring::{Consumer, Producer};
 use ungil_shm::{Arena, Bell, Block, Control, View, Wake, WorkerEnd, offsets, reserve_bytes};
@@ -43,6 +44,8 @@ pub struct Worker {
     /// What the parent's supervisor reads.
     event: OwnedFd,
     spin: Spin,
+    /// Something has destroyed the ring of tasks.
+    is_corrupted: AtomicBool,
 }
 
 struct Answers {
@@ -113,6 +116,7 @@ impl Worker {
             bell,
             event,
             spin: Spin::new(is_spinning),
+            is_corrupted: AtomicBool::new(false),
         };
         Ok(Opened { worker, likeness, descriptors: descriptors.collect() })
     }
@@ -137,8 +141,9 @@ impl Worker {
     pub fn try_next(&self) -> Option<Job> {
         let taken = lock(&self.tasks).take();
         // The parent writes nothing else than tasks. If something has destroyed the ring, no more
-        // are taken from it.
-        let (slot, message) = taken.ok()??;
+        // are taken from it, and the worker ends.
+        let (slot, message) =
+            taken.inspect_err(|_| self.is_corrupted.store(true, Ordering::Relaxed)).ok()??;
         let task = TaskMessage::read(&message);
         let data = match task.block {
             Some(block) => Data::Lent(Lent::new(self.view.clone(), self.returns.clone(), block)),
@@ -152,7 +157,16 @@ impl Worker {
     /// `before_sleep` is called before the thread goes to sleep, and `on_signal` when a signal has
     /// arrived in this thread.
     pub fn next(&self, before_sleep: &mut dyn FnMut(), on_signal: &mut dyn FnMut()) -> Option<Job> {
-        let _turn = lock(&self.turn);
+        let _turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                // Another thread has asked and sleeps. But that was before this one was idle, and
+                // what it released may have been what stood in the way of more.
+                self.ask_for_more();
+                lock(&self.turn)
+            }
+        };
         let mut is_first = true;
         loop {
             let mut job = None;
@@ -221,8 +235,15 @@ impl Worker {
         }
     }
 
+    /// Bytes of the worker's arena, in which results lie.
+    pub fn in_use_bytes(&self) -> u64 {
+        self.take_returned();
+        lock(&self.arena).in_use_bytes()
+    }
+
     fn is_stopped(&self) -> bool {
-        self.control.flags() & STOP != 0 && !lock(&self.tasks).is_ready()
+        self.is_corrupted.load(Ordering::Relaxed)
+            || (self.control.flags() & STOP != 0 && !lock(&self.tasks).is_ready())
     }
 
     fn ask_for_more(&self) {

@@ -12,7 +12,7 @@
 //!        <─ a pool's socket ─────               "worker 7 ended, by signal 9"
 //! ```
 //!
-//! Who dies when: a worker's end is reaped and reported. When a pool hangs up, its workers are
+//! Who dies when: a worker's end is reaped and reported. When a pool leaves, its workers are
 //! killed. When the parent ends, the zygote sees it by the parent's pidfd (the socket would not do: a
 //! forked child of the parent's may still hold its other end), kills all workers and ends. When
 //! the zygote is killed, the kernel kills the workers: they have asked for it, and the zygote's

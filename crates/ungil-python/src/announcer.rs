@@ -6,11 +6,11 @@
 //! another future's announcement.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
-use ungil_pool::{Origin, Waiter};
+use ungil_pool::{PerProcess, Waiter};
 
 use crate::future::LazyFuture;
 
@@ -21,7 +21,7 @@ struct Line<T> {
     added: AtomicU64,
     done: AtomicU64,
     /// Threads that wait until everything is done.
-    flushers: Mutex<Vec<std::sync::Arc<Waiter>>>,
+    flushers: Mutex<Vec<Arc<Waiter>>>,
 }
 
 impl<T> Line<T> {
@@ -56,7 +56,7 @@ impl<T> Line<T> {
     /// Waits until everything that was added before has been done.
     fn flush(&self) {
         let until = self.added.load(Ordering::Acquire);
-        let waiter = std::sync::Arc::new(Waiter::default());
+        let waiter = Arc::new(Waiter::default());
         self.flushers.lock().unwrap_or_else(PoisonError::into_inner).push(waiter.clone());
         while self.done.load(Ordering::Acquire) < until {
             waiter.wait(None);
@@ -64,48 +64,38 @@ impl<T> Line<T> {
         self.flushers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|other| !std::sync::Arc::ptr_eq(other, &waiter));
+            .retain(|other| !Arc::ptr_eq(other, &waiter));
     }
 }
 
 /// The announcer of one process.
 pub struct Announcer {
-    origin: Origin,
     futures: Line<Py<LazyFuture>>,
     callbacks: Line<Py<LazyFuture>>,
     /// The threads, once they were started.
     threads: Mutex<Vec<Py<PyAny>>>,
 }
 
-static CURRENT: AtomicPtr<Announcer> = AtomicPtr::new(std::ptr::null_mut());
+static ANNOUNCER: PerProcess<Announcer> = PerProcess::new();
 
-/// The announcer of this process. A process forked from it gets one of its own: the old one's locks
-/// may be held by threads that do not exist there.
+/// The announcer of this process.
 pub fn announcer() -> &'static Announcer {
-    let current = CURRENT.load(Ordering::Acquire);
-    // SAFETY: an announcer is never freed.
-    if let Some(announcer) = unsafe { current.as_ref() }
-        && announcer.origin.is_here()
-    {
-        return announcer;
-    }
-    let made = Box::leak(Box::new(Announcer {
-        origin: Origin::here(),
+    ANNOUNCER.get(|| Announcer {
         futures: Line::new(),
         callbacks: Line::new(),
         threads: Mutex::new(Vec::new()),
-    }));
-    match CURRENT.compare_exchange(current, made, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => made,
-        // SAFETY: another thread's announcer is never freed either.
-        Err(other) => unsafe { &*other },
-    }
+    })
 }
 
 impl Announcer {
     /// Announces a future, from any thread, without Python.
     pub fn announce(&self, future: Py<LazyFuture>) {
         self.futures.add(future);
+    }
+
+    /// Has the callbacks of an announced future called.
+    pub fn call_back(&self, future: Py<LazyFuture>) {
+        self.callbacks.add(future);
     }
 
     /// Starts the threads, if they were not.

@@ -76,7 +76,7 @@ impl Progress {
     }
 
     fn cancel(&self) -> bool {
-        self.change(PENDING, CANCELLED)
+        self.origin.is_here() && self.change(PENDING, CANCELLED)
     }
 
     fn change(&self, from: u8, to: u8) -> bool {
@@ -99,15 +99,15 @@ impl Progress {
     }
 
     fn wait(&self, deadline: Option<Instant>, interrupt: &mut Interrupt) -> Waited {
+        if !self.origin.is_here() {
+            return if self.is_over() { Waited::Done } else { Waited::Foreign };
+        }
         let waiter = Arc::new(Waiter::default());
         loop {
             {
                 let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
                 if self.is_over() {
                     return Waited::Done;
-                }
-                if !self.origin.is_here() {
-                    return Waited::Foreign;
                 }
                 waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
                 waiters.push(waiter.clone());
@@ -342,10 +342,13 @@ impl LazyFuture {
     pub fn end(slf: &Bound<'_, Self>, settled: Settled) {
         let future = slf.get();
         let _ = future.settled.set(settled);
+        // Before those who wait for the result are woken: they find the attributes in keeping.
+        let is_announced_now = Self::announce(slf);
         if let Some(Source::Thread(progress)) = future.source.get() {
             progress.end();
         }
-        if Self::announce(slf) {
+        // Somebody may have materialised it in between.
+        if is_announced_now || Self::announce(slf) {
             Self::call_back(slf);
         }
     }
@@ -400,7 +403,12 @@ impl LazyFuture {
                 Waited::Foreign => return Err(foreign_error()),
             }
         }
-        Self::settle(slf).ok_or_else(foreign_error)
+        let settled = Self::settle(slf).ok_or_else(foreign_error)?;
+        if matches!(future.source.get(), Some(Source::Process { .. })) && Self::announce(slf) {
+            // Whoever has the result finds the stdlib's attributes in keeping with it.
+            announcer().call_back(slf.clone().unbind());
+        }
+        Ok(settled)
     }
 
     /// The outcome as Python objects, if the task is over.
@@ -458,8 +466,11 @@ impl LazyFuture {
     /// Whether this call did; the callbacks are then to be called.
     pub fn announce(slf: &Bound<'_, Self>) -> bool {
         let Some(attributes) = slf.get().attributes.get() else { return false };
+        if slf.get().is_announced.load(Ordering::Acquire) {
+            return false;
+        }
         let py = slf.py();
-        let settled = Self::settle(slf);
+        let settled = slf.get().settled.get().or_else(|| Self::settle(slf));
         let method = match settled {
             Some(Settled::Cancelled) => "add_cancelled",
             Some(Settled::Raised(_)) => "add_exception",

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::PyTraverseError;
@@ -33,9 +33,11 @@ struct Opened {
     encoder: Py<PyAny>,
     capture: Py<PyAny>,
     future_class: Py<PyType>,
-    functions: Mutex<HashMap<usize, Known>>,
+    functions: Mutex<HashMap<usize, Arc<Known>>>,
     /// Tasks that could not be encoded. They count when workers are started, as in the stdlib.
     unsent: AtomicUsize,
+    is_fork: bool,
+    is_forked: AtomicBool,
 }
 
 /// A function that has been written down.
@@ -136,6 +138,8 @@ impl ProcessPool {
             future_class,
             functions: Mutex::new(HashMap::new()),
             unsent: AtomicUsize::new(0),
+            is_fork: start_method == "fork",
+            is_forked: AtomicBool::new(false),
         };
         self.opened
             .set(opened)
@@ -164,6 +168,7 @@ impl ProcessPool {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, LazyFuture>> {
         let opened = self.opened()?;
+        opened.fork_first(py)?;
         match opened.function(r#fn) {
             Ok((written, name)) => opened.submit(py, written, name, args, kwargs),
             Err(error) => opened.refuse(py, error, r#fn),
@@ -172,7 +177,9 @@ impl ProcessPool {
 
     /// Writes a function down once for many tasks, as ``map`` does.
     fn _prepare(&self, function: &Bound<'_, PyAny>) -> PyResult<PreparedFunction> {
-        let (written, name) = self.opened()?.function(function)?;
+        let opened = self.opened()?;
+        opened.fork_first(function.py())?;
+        let (written, name) = opened.function(function)?;
         Ok(PreparedFunction { written, name })
     }
 
@@ -303,6 +310,16 @@ impl Opened {
         LazyFuture::of(self.future_class.bind(py), source)
     }
 
+    /// Forks, if workers are forks and there are none yet: what they have of this process need not be
+    /// sent to them.
+    fn fork_first(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_fork && !self.is_forked.swap(true, Ordering::Relaxed) {
+            self.pool.check_open().map_err(|refusal| refusal_error(py, refusal))?;
+            self.start(py, self.pool.missing_workers(1))?;
+        }
+        Ok(())
+    }
+
     /// Starts workers that look like this process does now.
     fn start(&self, py: Python<'_>, count: usize) -> PyResult<()> {
         let captured = self.capture.bind(py).call0().and_then(|it| it.extract());
@@ -374,14 +391,16 @@ impl Opened {
     fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Function>, Arc<str>)> {
         let py = function.py();
         let place = function.as_ptr() as usize;
-        {
+        // Looking at guards may run Python code, and let another thread in here.
+        let known = {
             let functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(known) = functions.get(&place)
-                && known.function.is(function)
-                && known.guards.iter().all(|guard| guard.holds(py))
-            {
-                return Ok((known.written.clone(), known.name.clone()));
-            }
+            functions.get(&place).cloned()
+        };
+        if let Some(known) = known
+            && known.function.is(function)
+            && known.guards.iter().all(|guard| guard.holds(py))
+        {
+            return Ok((known.written.clone(), known.name.clone()));
         }
         type Guards<'py> = Option<Vec<(u8, Py<PyAny>, Py<PyAny>, Py<PyAny>)>>;
         let (bytes, definitions, guards): (Bound<'_, PyAny>, Bound<'_, PyAny>, Guards<'_>) =
@@ -395,12 +414,12 @@ impl Opened {
                 .into_iter()
                 .map(|(kind, holder, key, value)| Guard { kind, holder, key, value })
                 .collect();
-            let known = Known {
+            let known = Arc::new(Known {
                 function: function.clone().unbind(),
                 written: written.clone(),
                 name: name.clone(),
                 guards,
-            };
+            });
             let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
             let forgotten =
                 (functions.len() >= FUNCTIONS_MAX).then(|| std::mem::take(&mut *functions));

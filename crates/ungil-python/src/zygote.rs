@@ -16,7 +16,7 @@ use rustix::process::{
     set_parent_process_death_signal, waitid,
 };
 use ungil_pool::zygote::{Connection, Forked, Served, Start, Zygote, above_standard, serve};
-use ungil_pool::{Connect, Origin, Worker};
+use ungil_pool::{Connect, PerProcess, Worker};
 
 use crate::worker::WorkerProcess;
 
@@ -24,11 +24,12 @@ use crate::worker::WorkerProcess;
 struct Running {
     zygote: Zygote,
     child: Child,
-    origin: Origin,
 }
 
-static FRESH: Mutex<Option<Running>> = Mutex::new(None);
-static SPAWNING: Mutex<Option<Running>> = Mutex::new(None);
+type Shared = PerProcess<Mutex<Option<Running>>>;
+
+static FRESH: Shared = PerProcess::new();
+static SPAWNING: Shared = PerProcess::new();
 
 /// How pools of a start method get a zygote.
 pub fn connector(start_method: &str) -> PyResult<Connect> {
@@ -42,11 +43,12 @@ pub fn connector(start_method: &str) -> PyResult<Connect> {
     }
 }
 
-fn connect_shared(place: &Mutex<Option<Running>>, mode: &str) -> io::Result<Connection> {
-    let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+fn connect_shared(place: &'static Shared, mode: &str) -> io::Result<Connection> {
+    let mut place = place.get(|| Mutex::new(None)).lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(running) = place.as_mut() {
-        let is_alive = running.origin.is_here() && matches!(running.child.try_wait(), Ok(None));
-        if is_alive && let Ok(connection) = running.zygote.connect() {
+        if matches!(running.child.try_wait(), Ok(None))
+            && let Ok(connection) = running.zygote.connect()
+        {
             return Ok(connection);
         }
         *place = None;
@@ -57,8 +59,8 @@ fn connect_shared(place: &Mutex<Option<Running>>, mode: &str) -> io::Result<Conn
     Ok(connection)
 }
 
-/// Starts a fresh interpreter as a zygote. The user's process is not forked: the system's spawn
-/// executes a new program at once.
+/// Starts a fresh interpreter as a zygote. What is forked for this executes the new program at once,
+/// and runs nothing of the user's process, whose locks may be held.
 fn launch(mode: &str) -> io::Result<Running> {
     let (zygote, theirs) = Zygote::new()?;
     let parent = above_standard(pidfd_open(getpid(), PidfdFlags::empty())?)?;
@@ -93,7 +95,7 @@ fn launch(mode: &str) -> io::Result<Running> {
     // SAFETY: the closure makes two system calls and allocates nothing.
     unsafe { command.pre_exec(inherit) };
     let child = command.spawn()?;
-    Ok(Running { zygote, child, origin: Origin::here() })
+    Ok(Running { zygote, child })
 }
 
 /// In a process that is about to execute another program: no descriptor is inherited but the standard
@@ -155,8 +157,9 @@ struct ForkedZygote {
 
 impl Drop for ForkedZygote {
     fn drop(&mut self) {
-        // Hanging up ends it.
-        self.zygote = None;
+        if let Some(zygote) = self.zygote.take() {
+            zygote.end();
+        }
         // The program may have reaped it already with a wait for any child.
         let _ = rustix::io::retry_on_intr(|| {
             waitid(WaitId::PidFd(self.descriptor.as_fd()), WaitIdOptions::EXITED)

@@ -6,11 +6,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::protocol::{Event, Request, pair, standard_streams};
+use crate::fork::Origin;
 
 /// A zygote of this process.
 #[derive(Debug)]
 pub struct Zygote {
     master: OwnedFd,
+    origin: Origin,
 }
 
 impl Zygote {
@@ -20,7 +22,7 @@ impl Zygote {
     /// The process has no descriptors left.
     pub fn new() -> io::Result<(Zygote, OwnedFd)> {
         let (master, theirs) = pair()?;
-        Ok((Zygote { master }, theirs))
+        Ok((Zygote { master, origin: Origin::here() }, theirs))
     }
 
     /// Connects a pool.
@@ -30,13 +32,23 @@ impl Zygote {
     pub fn connect(&self) -> io::Result<Connection> {
         let (socket, theirs) = pair()?;
         Request::Connect.send(self.master.as_fd(), &[theirs.as_fd()])?;
-        Ok(Connection { socket, _guard: None })
+        Ok(Connection { socket, origin: Origin::here(), _guard: None })
+    }
+
+    /// Makes the zygote end, and with it all workers that it has started; not that of the process
+    /// from which this one was forked.
+    pub fn end(self) {
+        if self.origin.is_here() {
+            // One that has ended cannot be told.
+            let _ = Request::Leave.send(self.master.as_fd(), &[]);
+        }
     }
 }
 
 /// A pool's line to the zygote. Dropping it ends the pool's workers.
 pub struct Connection {
     socket: OwnedFd,
+    origin: Origin,
     /// Dropped after the socket.
     _guard: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -71,6 +83,15 @@ impl Connection {
     /// What the system says.
     pub fn receive(&self) -> io::Result<Option<(Event, Option<OwnedFd>)>> {
         Event::receive(self.socket.as_fd())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.origin.is_here() {
+            // A zygote that has ended cannot be told.
+            let _ = Request::Leave.send(self.socket.as_fd(), &[]);
+        }
     }
 }
 

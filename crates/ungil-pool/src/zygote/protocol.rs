@@ -32,6 +32,9 @@ pub enum Request {
         /// Which standard streams are the last of the descriptors.
         streams: StandardStreams,
     },
+    /// The pool is through with its workers, or, on the master socket, the parent with the zygote. To
+    /// hang up would not do: a process that was forked from the parent may have copies of its sockets.
+    Leave,
 }
 
 /// What the zygote tells.
@@ -69,6 +72,7 @@ impl Request {
             Request::Start { worker, streams: StandardStreams([input, output, error]) } => {
                 [2, worker, u64::from(input), u64::from(output), u64::from(error)]
             }
+            Request::Leave => [3, 0, 0, 0, 0],
         }
     }
 
@@ -79,6 +83,7 @@ impl Request {
                 worker,
                 streams: StandardStreams([input != 0, output != 0, error != 0]),
             }),
+            [3, ..] => Some(Request::Leave),
             _ => None,
         }
     }
@@ -210,7 +215,9 @@ pub fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(&descriptor, 3)?)
 }
 
-/// Those of the descriptors 0, 1 and 2 that this process has.
+/// Those of the descriptors 0, 1 and 2 that this process has, and would hand to a program that it
+/// executes: in one that was started without them, anything may be there that is open for itself,
+/// memory of a pool's included.
 pub fn standard_streams() -> (StandardStreams, Vec<BorrowedFd<'static>>) {
     let mut streams = StandardStreams::default();
     let mut descriptors = Vec::new();
@@ -218,10 +225,101 @@ pub fn standard_streams() -> (StandardStreams, Vec<BorrowedFd<'static>>) {
         // SAFETY: the borrowed descriptor is only asked whether it is open, and then sent; if the
         // program closes it meanwhile, the system says so.
         let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-        if rustix::io::fcntl_getfd(descriptor).is_ok() {
+        let is_handed_on = rustix::io::fcntl_getfd(descriptor)
+            .is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC));
+        if is_handed_on {
             streams.0[number as usize] = true;
             descriptors.push(descriptor);
         }
     }
     (streams, descriptors)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::{AsFd, OwnedFd};
+
+    use rustix::net::SendFlags;
+
+    use super::{DESCRIPTORS_MAX, Event, MESSAGE_BYTES, Request, StandardStreams, pair};
+    use crate::cell::Ending;
+
+    #[test]
+    fn requests_arrive_with_their_descriptors() {
+        let (ours, theirs) = pair().expect("descriptors");
+        let streams = StandardStreams([true, false, true]);
+        let requests =
+            [Request::Connect, Request::Start { worker: u64::MAX, streams }, Request::Leave];
+        for (count, request) in requests.into_iter().enumerate() {
+            let sent: Vec<_> = std::iter::repeat_n(theirs.as_fd(), count).collect();
+            request.send(ours.as_fd(), &sent).expect("room");
+            let received = Request::receive(theirs.as_fd()).expect("sound");
+            let (received, descriptors) = received.expect("it is open");
+            assert_eq!((received, descriptors.len()), (request, count));
+        }
+        drop(ours);
+        assert!(Request::receive(theirs.as_fd()).expect("sound").is_none());
+    }
+
+    #[test]
+    fn events_arrive_as_they_were_sent() {
+        let (ours, theirs) = pair().expect("descriptors");
+        let events = [
+            Event::Started { worker: 1 << 40, pid: u32::MAX },
+            Event::Refused { worker: 2, error: libc::EAGAIN },
+            Event::Ended { worker: 3, ending: Ending::Exited(255) },
+            Event::Ended { worker: 4, ending: Ending::Exited(-1) },
+            Event::Ended { worker: u64::MAX, ending: Ending::Killed(64) },
+        ];
+        for event in events {
+            event.send(ours.as_fd(), None).expect("room");
+            let (received, descriptor) =
+                Event::receive(theirs.as_fd()).expect("sound").expect("it is open");
+            assert_eq!(received, event);
+            assert!(descriptor.is_none());
+        }
+        let event = Event::Started { worker: 1, pid: 1 };
+        event.send(ours.as_fd(), Some(ours.as_fd())).expect("room");
+        let received = Event::receive(theirs.as_fd()).expect("sound").expect("it is open");
+        assert!(received.1.is_some());
+        drop(ours);
+        assert!(Event::receive(theirs.as_fd()).expect("sound").is_none());
+    }
+
+    #[test]
+    fn what_is_no_message_is_an_error() {
+        let (ours, theirs) = pair().expect("descriptors");
+        for bytes in [&[0; MESSAGE_BYTES][..], &[9; MESSAGE_BYTES], &[1], &[1; MESSAGE_BYTES - 1]] {
+            rustix::net::send(&ours, bytes, SendFlags::empty()).expect("room");
+            assert!(Request::receive(theirs.as_fd()).is_err(), "{bytes:?}");
+            rustix::net::send(&ours, bytes, SendFlags::empty()).expect("room");
+            assert!(Event::receive(theirs.as_fd()).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn more_descriptors_than_the_kernel_passes_are_refused_before_they_are_sent() {
+        let (ours, theirs) = pair().expect("descriptors");
+        let many = vec![theirs.as_fd(); DESCRIPTORS_MAX + 1];
+        assert!(Request::Connect.send(ours.as_fd(), &many).is_err());
+        let most = &many[..DESCRIPTORS_MAX];
+        Request::Connect.send(ours.as_fd(), most).expect("room");
+        let received = Request::receive(theirs.as_fd()).expect("sound").expect("it is open");
+        assert_eq!(received.1.len(), DESCRIPTORS_MAX);
+    }
+
+    #[test]
+    fn a_descriptor_arrives_as_itself() {
+        let (ours, theirs) = pair().expect("descriptors");
+        let (reader, writer) = std::io::pipe().expect("descriptors");
+        let event = Event::Started { worker: 1, pid: 1 };
+        event.send(ours.as_fd(), Some(writer.as_fd())).expect("room");
+        let (_, descriptor) = Event::receive(theirs.as_fd()).expect("sound").expect("it is open");
+        let descriptor: OwnedFd = descriptor.expect("it was sent");
+        drop(writer);
+        std::fs::File::from(descriptor).write_all(b"hello").expect("the pipe is open");
+        let text = std::io::read_to_string(reader).expect("the pipe is open");
+        assert_eq!(text, "hello");
+    }
 }

@@ -10,7 +10,7 @@ use rustix::process::{
     set_child_subreaper, set_parent_process_death_signal, wait,
 };
 
-use super::protocol::{Event, Request, StandardStreams};
+use super::protocol::{Event, Request, StandardStreams, above_standard};
 use crate::cell::Ending;
 
 /// Which process a fork returned in.
@@ -34,7 +34,7 @@ pub struct Start {
 pub enum Served {
     /// This is a new worker; nothing of the zygote's is open in it.
     Worker(Start),
-    /// The parent has ended or hung up, and all workers are gone.
+    /// The parent has ended, or is through with the zygote, and all workers are gone.
     Finished,
 }
 
@@ -123,7 +123,7 @@ pub fn serve(
                     }
                 }
                 _ => {
-                    // The pool hung up: nobody is there who would use its workers.
+                    // The pool has left: nobody is there who would use its workers.
                     serving.kill(|child| child.pool == pool);
                     serving.pools.remove(&pool);
                 }
@@ -133,7 +133,7 @@ pub fn serve(
 }
 
 impl Serving {
-    /// Takes in a pool; `false` if the parent hung up.
+    /// Takes in a pool; `false` if the parent is through with the zygote.
     fn connect(&mut self) -> bool {
         match Request::receive(self.master.as_fd()) {
             Ok(Some((Request::Connect, mut descriptors))) => {
@@ -143,8 +143,8 @@ impl Serving {
                 }
                 true
             }
-            Ok(Some(_)) => true,
-            Ok(None) | Err(_) => false,
+            Ok(Some((Request::Start { .. }, _))) => true,
+            Ok(Some((Request::Leave, _)) | None) | Err(_) => false,
         }
     }
 
@@ -197,7 +197,7 @@ impl Serving {
 
     fn tell(&self, pool: u64, event: &Event, descriptor: Option<BorrowedFd<'_>>) {
         if let Some(socket) = self.pools.get(&pool) {
-            // A pool that hung up is noticed by the loop.
+            // A pool that has left is noticed by the loop.
             let _ = event.send(socket.as_fd(), descriptor);
         }
     }
@@ -241,6 +241,8 @@ fn become_worker(
     set_child_subreaper(None)?;
     unblock_signals()?;
     let count = streams.0.iter().filter(|is_there| **is_there).count();
+    // The fork of a program without standard streams may have received others in their place.
+    descriptors = descriptors.into_iter().map(above_standard).collect::<io::Result<_>>()?;
     let standard = descriptors.split_off(descriptors.len().saturating_sub(count));
     let mut standard = standard.into_iter();
     for (number, is_there) in streams.0.into_iter().enumerate() {
