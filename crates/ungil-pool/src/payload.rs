@@ -212,12 +212,11 @@ mod tests {
         let size = arena.segment().size();
         for (offset, length) in [
             (size, 64),
-            (size - 8, 64),
+            (size - 4, 64),
             (u64::MAX, 1),
             (u64::MAX - 7, 8),
             (sound.offset, 8),
             (sound.offset, 23),
-            (sound.offset, u64::MAX),
         ] {
             assert_eq!(parts(arena.segment(), Block { offset, length }), None, "{offset} {length}");
         }

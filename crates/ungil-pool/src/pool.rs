@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -24,10 +24,6 @@ use crate::supervisor;
 use crate::task::{Function, Task};
 use crate::waiter::Waiter;
 use crate::zygote::Connection;
-
-/// Who sleeps until workers ring looks by itself every so often: a worker gone wild may have erased
-/// what the others see that they should ring for.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What a pool is made for.
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +116,6 @@ pub(crate) struct Inner {
 /// been given back: a subscriber may come back to the pool, or drop it.
 pub(crate) struct Locked<'a> {
     core: Option<MutexGuard<'a, Core>>,
-    inner: &'a Inner,
 }
 
 impl Deref for Locked<'_> {
@@ -140,11 +135,7 @@ impl DerefMut for Locked<'_> {
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let calls = std::mem::take(&mut self.calls);
-        let is_unwatched = self.needs_watch();
         self.core = None;
-        if is_unwatched {
-            self.inner.wake_supervisor();
-        }
         for call in calls {
             call();
         }
@@ -257,8 +248,8 @@ impl Pool {
         }
     }
 
-    /// Starts workers that look like this. They come up by themselves; where that fails, the pool
-    /// breaks and says why.
+    /// Starts workers that look like this, as far as they are still missing. They come up by
+    /// themselves; where that fails, the pool breaks and says why.
     pub fn start(&self, count: usize, likeness: Likeness) {
         if !self.inner.origin.is_here() {
             return;
@@ -269,7 +260,7 @@ impl Pool {
 
     /// How many more workers could be used if so many more tasks had come.
     pub fn missing_workers(&self, more_tasks: usize) -> usize {
-        if self.inner.origin.is_here() { self.inner.lock().missing_workers(more_tasks) } else { 0 }
+        if self.inner.origin.is_here() { self.inner.lock().foresee(more_tasks) } else { 0 }
     }
 
     /// Waits until no worker is about to be started.
@@ -434,14 +425,14 @@ impl Drop for Pool {
 impl Inner {
     pub(crate) fn lock(&self) -> Locked<'_> {
         let core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
-        Locked { core: Some(core), inner: self }
+        Locked { core: Some(core) }
     }
 
     fn try_lock(&self) -> Option<Locked<'_>> {
         match self.core.try_lock() {
-            Ok(core) => Some(Locked { core: Some(core), inner: self }),
+            Ok(core) => Some(Locked { core: Some(core) }),
             Err(TryLockError::Poisoned(poisoned)) => {
-                Some(Locked { core: Some(poisoned.into_inner()), inner: self })
+                Some(Locked { core: Some(poisoned.into_inner()) })
             }
             Err(TryLockError::WouldBlock) => None,
         }
@@ -505,7 +496,7 @@ impl Inner {
         // Kept until the worker is noted and asked for: a zygote that is lost takes with it the
         // workers that were asked of it, and no others.
         let mut line = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.lock().has_place() {
+        if !self.lock().needs_worker() {
             // Somebody else has started it meanwhile, or nobody needs it any more.
             return Ok(());
         }
@@ -623,20 +614,16 @@ impl Inner {
             let ticket = self.bell.ticket();
             self.bell.arm(CALLER);
             self.lock().pump();
-            let look = Instant::now() + LOOK_AGAIN;
-            let until = deadline.map_or(look, |deadline| deadline.min(look));
-            let is_last = deadline == Some(until);
-            let wake =
-                if cell.is_over() { Wake::Rung } else { self.bell.wait(ticket, Some(until)) };
+            let wake = if cell.is_over() { Wake::Rung } else { self.bell.wait(ticket, deadline) };
             self.bell.disarm(CALLER);
             self.lock().pump();
             if cell.is_over() {
                 return Waited::Done;
             }
             match wake {
-                Wake::TimedOut if is_last => return Waited::TimedOut,
+                Wake::TimedOut => return Waited::TimedOut,
                 Wake::Interrupted => return Waited::Interrupted,
-                Wake::TimedOut | Wake::Rung => {}
+                Wake::Rung => {}
             }
         }
     }

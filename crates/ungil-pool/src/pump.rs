@@ -165,11 +165,11 @@ pub struct Core {
     arena: Arc<Mutex<Arena>>,
     /// What the doorbell says the workers should do.
     armed: u32,
-    /// Whether the supervisor is awake, or will look by itself after a while.
-    pub(crate) is_watched: bool,
     /// Tasks about whose end somebody else than a caller wants to know.
     subscribed: HashSet<Key>,
     start_failures: u32,
+    /// The most tasks that have been spoken of and not submitted.
+    foreseen: usize,
     /// Tasks have ended since the sleeping caller was last told.
     has_news: bool,
 }
@@ -191,9 +191,9 @@ impl Core {
             bell,
             arena,
             armed: 0,
-            is_watched: true,
             subscribed: HashSet::new(),
             start_failures: 0,
+            foreseen: 0,
             has_news: false,
         }
     }
@@ -226,12 +226,16 @@ impl Core {
         wanted.saturating_sub(workers)
     }
 
-    /// Whether one more worker may be started.
-    pub(crate) fn has_place(&self) -> bool {
-        let workers = self.workers.iter().flatten().filter(|worker| worker.is_counted());
-        self.phase != Phase::Closed
-            && self.broken.is_none()
-            && workers.count() < self.settings.workers_max as usize
+    /// Notes that so many more workers would be of use if so many more tasks had come.
+    pub(crate) fn foresee(&mut self, more_tasks: usize) -> usize {
+        self.foreseen = self.foreseen.max(more_tasks);
+        self.missing_workers(more_tasks)
+    }
+
+    /// Whether one more worker is still wanted. Who was told that some are missing may find that
+    /// somebody else has started them.
+    pub(crate) fn needs_worker(&self) -> bool {
+        self.missing_workers(self.foreseen) > 0
     }
 
     /// Adds a worker that is about to be started.
@@ -623,8 +627,18 @@ impl Core {
             self.discard(&entry.task.payload);
             self.has_news = true;
             self.calls.extend(entry.cell.cancel());
+            self.forget_cancelled();
         }
         true
+    }
+
+    /// Takes out of the backlog what was cancelled, once that is most of it: with all workers busy
+    /// for long, nobody else would.
+    fn forget_cancelled(&mut self) {
+        if self.backlog.len() > 100 + 2 * self.ledger.len() {
+            let ledger = &mut self.ledger;
+            self.backlog.retain(|key| ledger.get_mut(*key).is_some());
+        }
     }
 
     /// Whether a worker has begun a task and not ended it.
@@ -786,20 +800,6 @@ impl Core {
         self.tell_starters();
     }
 
-    /// Says whether the supervisor, which goes to sleep now, must look by itself after a while:
-    /// workers were asked to ring for something.
-    pub(crate) fn watch(&mut self) -> bool {
-        self.is_watched = self.armed != 0;
-        self.is_watched
-    }
-
-    /// Whether workers were asked to ring while the supervisor sleeps without a limit; asked once.
-    pub(crate) fn needs_watch(&mut self) -> bool {
-        let needs_watch = self.armed != 0 && !self.is_watched;
-        self.is_watched |= needs_watch;
-        needs_watch
-    }
-
     fn advance(&mut self) {
         if self.phase != Phase::Closing || !self.ledger.is_empty() {
             return;
@@ -828,4 +828,262 @@ fn worker_is_corrupted(worker: &Option<Worker>) -> bool {
 fn free(arena: &Mutex<Arena>, offset: u64) {
     // Only what was allocated there is ever noted as lent or stored.
     let _ = arena.lock().unwrap_or_else(PoisonError::into_inner).free(offset);
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
+    use ungil_shm::WorkerEnd;
+    use ungil_shm::channel::TASK_SLOTS;
+
+    use super::*;
+    use crate::payload;
+
+    /// A pool whose workers are in this thread.
+    struct Bench {
+        core: Core,
+        arena: Arc<Mutex<Arena>>,
+        workers: Vec<WorkerEnd>,
+    }
+
+    impl Bench {
+        fn new(workers: u64) -> Bench {
+            let arena = Arena::create_pool(1 << 26).expect("address space");
+            let bell = arena.pool_bell().expect("a pool's arena");
+            let arena = Arc::new(Mutex::new(arena));
+            let settings = Settings {
+                workers_max: 4,
+                threads_per_worker: 1,
+                starts_all: false,
+                tasks_per_worker_max: None,
+                is_spinning: false,
+            };
+            let mut bench = Bench {
+                core: Core::new(settings, bell, arena.clone()),
+                arena,
+                workers: Vec::new(),
+            };
+            (1..=workers).for_each(|number| bench.add_worker(number));
+            bench
+        }
+
+        fn add_worker(&mut self, number: u64) {
+            let end = ParentEnd::create(TASK_SLOTS).expect("memory");
+            let descriptor = end.descriptor().try_clone_to_owned().expect("a descriptor");
+            let worker = WorkerEnd::open(descriptor).expect("it was made just now");
+            worker.set_stage(Stage::Ready as u32);
+            let view = Arc::new(View::create(1 << 26).expect("address space"));
+            self.core.add_worker(Worker::new(number, end, view));
+            self.core.pump();
+            self.workers.push(worker);
+        }
+
+        fn submit(&mut self, parts: &[&[u8]]) -> Arc<Cell> {
+            let payload = payload::store(&self.arena, parts).expect("memory");
+            self.core.submit(Task { function: None, payload })
+        }
+
+        fn in_use(&self) -> u64 {
+            self.arena.lock().expect("no panic").in_use_bytes()
+        }
+
+        /// What a worker is sent next: its slot, its key and where its data lies.
+        fn take(&mut self, worker: usize) -> Option<(u32, u64, u64)> {
+            let taken = self.workers[worker].tasks.take().expect("a sound ring");
+            taken.map(|(slot, message)| (slot, message.words[0], message.words[4]))
+        }
+
+        fn answer(&mut self, worker: usize, slot: u32, key: u64) {
+            let nothing = Payload::Inline(Inline::empty());
+            let message = ResultMessage::message(key, Status::Returned, 1_000_000_000, &nothing);
+            let worker = &mut self.workers[worker];
+            worker.results.push(&message).expect("a sound ring").expect("room");
+            worker.tasks.release(slot);
+        }
+
+        fn release(&mut self, worker: usize, offset: u64) {
+            assert!(self.workers[worker].released.push(offset));
+        }
+    }
+
+    fn returned(cell: &Cell) -> bool {
+        matches!(cell.take(), Some(Outcome::Returned(_)))
+    }
+
+    #[test]
+    fn a_block_given_back_before_the_answer_is_freed_once() {
+        let mut bench = Bench::new(2);
+        let first = bench.submit(&[&[1; 500]]);
+        let (slot, key, offset) = bench.take(0).expect("it was sent");
+        bench.release(0, offset);
+        bench.core.pump();
+        assert_eq!(bench.in_use(), 0, "nobody reads it any more");
+        bench.answer(0, slot, key);
+        bench.core.pump();
+        assert!(returned(&first));
+        // The block becomes the other worker's task's; the first worker's end must leave it alone.
+        let keeps_busy = bench.submit(&[b"inline"]);
+        let other = bench.submit(&[&[2; 500]]);
+        let (_, _, again) = bench.take(1).expect("it was sent");
+        assert_eq!(again, offset);
+        let in_use = bench.in_use();
+        bench.core.bury(1, None);
+        assert_eq!(bench.in_use(), in_use);
+        assert!(!other.is_over() && !keeps_busy.is_over());
+        bench.core.bury(2, None);
+        assert_eq!(bench.in_use(), 0);
+        assert!(matches!(other.take(), Some(Outcome::Crashed(_))));
+    }
+
+    #[test]
+    fn a_block_given_back_after_the_answer_or_never_is_freed_once() {
+        let mut bench = Bench::new(1);
+        for is_given_back in [true, false] {
+            let cell = bench.submit(&[&[1; 500]]);
+            let (slot, key, offset) = bench.take(0).expect("it was sent");
+            bench.answer(0, slot, key);
+            bench.core.pump();
+            assert!(returned(&cell));
+            assert_ne!(bench.in_use(), 0, "the worker may still read it");
+            if is_given_back {
+                bench.release(0, offset);
+                bench.core.pump();
+                assert_eq!(bench.in_use(), 0);
+            }
+        }
+        bench.core.bury(1, None);
+        assert_eq!(bench.in_use(), 0);
+    }
+
+    #[test]
+    fn a_block_of_a_task_that_has_not_begun_cannot_be_given_back() {
+        let mut bench = Bench::new(1);
+        let running = bench.submit(&[&[1; 500]]);
+        let waiting = bench.submit(&[&[2; 500]]);
+        let (_, _, offset) = bench.take(0).expect("it was sent");
+        let in_use = bench.in_use();
+        let foreign = {
+            let index = bench.core.workers[0].as_ref().expect("it lives");
+            index.lent.keys().copied().find(|other| *other != offset).expect("both were sent")
+        };
+        bench.release(0, foreign);
+        bench.core.pump();
+        assert_eq!(bench.in_use(), in_use);
+        bench.core.bury(1, None);
+        assert!(matches!(running.take(), Some(Outcome::Failed(Failure::Corrupted { .. }))));
+        // Its data is intact, and goes to the next worker.
+        assert!(!waiting.is_over());
+        bench.add_worker(2);
+        assert_eq!(bench.take(1).map(|(_, _, offset)| offset), Some(foreign));
+    }
+
+    #[test]
+    fn an_answer_not_taken_in_keeps_its_slot() {
+        let mut bench = Bench::new(1);
+        let first = bench.submit(&[b"first"]);
+        let (slot, key, _) = bench.take(0).expect("it was sent");
+        bench.answer(0, slot, key);
+        for _ in 1..TASK_SLOTS {
+            let cell = bench.submit(&[b"never"]);
+            assert!(bench.core.cancel(cell.key()));
+            assert!(cell.is_cancelled());
+        }
+        let last = bench.submit(&[b"last"]);
+        assert!(returned(&first), "there was room only after a look at the answers");
+        let (slot, key, _) = bench.take(0).expect("it was sent");
+        assert_eq!(key, last.key());
+        bench.answer(0, slot, key);
+        bench.core.pump();
+        assert!(returned(&last));
+        assert!(bench.core.ledger.is_empty());
+    }
+
+    #[test]
+    fn an_idle_worker_gets_what_another_has_not_begun() {
+        let mut bench = Bench::new(1);
+        let cells: Vec<_> = (0..2).map(|_| bench.submit(&[b"task"])).collect();
+        let (slot, key, _) = bench.take(0).expect("it was sent");
+        assert_eq!(key, cells[0].key());
+        bench.add_worker(2);
+        bench.core.pump();
+        assert_eq!(bench.take(1).map(|(_, key, _)| key), Some(cells[1].key()));
+        assert_eq!(bench.take(0), None, "it was taken back");
+        bench.answer(0, slot, key);
+        bench.core.pump();
+        assert!(returned(&cells[0]));
+    }
+
+    #[test]
+    fn who_has_no_right_to_an_answer_is_found_out() {
+        let mut bench = Bench::new(2);
+        let first = bench.submit(&[b"first"]);
+        let second = bench.submit(&[b"second"]);
+        let (slot, key, _) = bench.take(0).expect("it was sent");
+        let (_, others, _) = bench.take(1).expect("it was sent");
+        assert_eq!(others, second.key());
+        bench.answer(0, slot, others);
+        bench.core.pump();
+        assert!(!second.is_over(), "the other worker runs it");
+        // What it says from now on is not looked at.
+        bench.answer(0, slot, key);
+        bench.core.pump();
+        assert!(!first.is_over());
+        bench.core.bury(1, None);
+        assert!(matches!(first.take(), Some(Outcome::Failed(Failure::Corrupted { .. }))));
+    }
+
+    #[test]
+    fn a_worker_condemned_before_it_was_known_is_killed_when_it_is() {
+        let mut bench = Bench::new(1);
+        bench.workers[0].results.push(&ring::Message::plain([9; 6])).expect("sound");
+        bench.core.pump();
+        // SAFETY: the child only waits.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0);
+        if pid == 0 {
+            loop {
+                // SAFETY: as above.
+                unsafe { libc::pause() };
+            }
+        }
+        let child = Pid::from_raw(pid).expect("a child has a number");
+        let descriptor = pidfd_open(child, PidfdFlags::empty()).expect("it lives");
+        bench.core.started(1, pid as u32, descriptor);
+        let ended = waitpid(Some(child), WaitOptions::empty()).expect("it is our child");
+        assert_eq!(ended.expect("waited for").1.terminating_signal(), Some(libc::SIGKILL));
+    }
+
+    #[test]
+    fn three_lost_zygotes_in_a_row_break_a_pool_and_two_do_not() {
+        let mut bench = Bench::new(0);
+        let cell = bench.submit(&[b"task"]);
+        for round in 0..3 {
+            assert!(!cell.is_over());
+            for number in 1..=4 {
+                let end = ParentEnd::create(TASK_SLOTS).expect("memory");
+                let view = Arc::new(View::create(1 << 20).expect("address space"));
+                bench.core.add_worker(Worker::new(10 * round + number, end, view));
+            }
+            bench.core.lose_zygote();
+            assert!(bench.core.workers.iter().all(Option::is_none));
+        }
+        assert!(matches!(cell.take(), Some(Outcome::Failed(Failure::Broken(_)))));
+        bench.core.settle();
+        assert_eq!(bench.core.phase, Phase::Closed);
+    }
+
+    #[test]
+    fn cancelled_tasks_do_not_pile_up_in_the_backlog() {
+        let mut bench = Bench::new(0);
+        let kept = bench.submit(&[b"kept"]);
+        for _ in 0..10_000 {
+            let cell = bench.submit(&[b"never"]);
+            assert!(bench.core.cancel(cell.key()));
+        }
+        assert!(bench.core.backlog.len() < 1000);
+        bench.add_worker(1);
+        bench.core.pump();
+        assert_eq!(bench.take(0).map(|(_, key, _)| key), Some(kept.key()));
+        assert_eq!(bench.take(0), None);
+    }
 }

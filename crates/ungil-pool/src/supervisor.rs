@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cell::Ending;
-use crate::pool::{Inner, LOOK_AGAIN};
+use crate::pool::Inner;
 use crate::pump::Phase;
 use crate::zygote::{Event, block_signals};
 
@@ -53,15 +53,13 @@ impl Supervisor {
     fn wait_for_events(&mut self) {
         let connection =
             self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (processes, is_watching) = {
-            let mut core = self.inner.lock();
-            let is_watching = core.watch();
+        let processes: Vec<(u64, Arc<OwnedFd>)> = {
+            let core = self.inner.lock();
             let workers = core.workers.iter().flatten();
-            let processes: Vec<(u64, Arc<OwnedFd>)> = workers
+            workers
                 .filter(|worker| !self.ended.contains_key(&worker.number))
                 .filter_map(|it| Some((it.number, it.process.as_ref()?.1.clone())))
-                .collect();
-            (processes, is_watching)
+                .collect()
         };
         let mut waiting = vec![PollFd::new(&self.inner.event, PollFlags::IN)];
         waiting.extend(processes.iter().map(|(_, it)| PollFd::new(&**it, PollFlags::IN)));
@@ -69,8 +67,7 @@ impl Supervisor {
             waiting.push(PollFd::from_borrowed_fd(connection.as_fd(), PollFlags::IN));
         }
         let report = self.ended.values().min().map(|it| REPORT_LIMIT.saturating_sub(it.elapsed()));
-        let look = is_watching.then_some(LOOK_AGAIN);
-        let limit = report.into_iter().chain(look).min().map(|limit| Timespec {
+        let limit = report.map(|limit| Timespec {
             tv_sec: limit.as_secs() as i64,
             tv_nsec: limit.subsec_nanos().into(),
         });
@@ -137,7 +134,6 @@ impl Supervisor {
     fn work(&mut self) -> bool {
         let missing = {
             let mut core = self.inner.lock();
-            core.is_watched = true;
             core.disarm();
             core.pump();
             core.settle();

@@ -280,7 +280,7 @@ mod tests {
             assert!(descriptor.is_none());
         }
         let event = Event::Started { worker: 1, pid: 1 };
-        event.send(ours.as_fd(), Some(ours.as_fd())).expect("room");
+        event.send(ours.as_fd(), Some(theirs.as_fd())).expect("room");
         let received = Event::receive(theirs.as_fd()).expect("sound").expect("it is open");
         assert!(received.1.is_some());
         drop(ours);
