@@ -385,7 +385,8 @@ impl Pool {
     /// Sends all workers a signal.
     pub fn signal(&self, signal: Signal) {
         if self.inner.origin.is_here() {
-            self.inner.lock().workers.iter().flatten().for_each(|worker| worker.signal(signal));
+            let mut core = self.inner.lock();
+            core.workers.iter_mut().flatten().for_each(|worker| worker.signal_or_owe(signal));
         }
     }
 

@@ -73,6 +73,8 @@ pub struct Worker {
     is_corrupted: bool,
     /// Its zygote has ended, so the kernel ends it, however far it has come.
     is_orphan: bool,
+    /// A signal that came before its process was known.
+    owed: Option<Signal>,
     /// Why its initializer failed.
     failure: Option<Arc<str>>,
 }
@@ -97,6 +99,7 @@ impl Worker {
             is_stopping: false,
             is_corrupted: false,
             is_orphan: false,
+            owed: None,
             failure: None,
             tasks,
             results,
@@ -115,6 +118,11 @@ impl Worker {
             // It may have ended meanwhile.
             let _ = pidfd_send_signal(descriptor, signal);
         }
+    }
+
+    /// Sends it a signal now, or as soon as it is known. It may run a task before that.
+    pub fn signal_or_owe(&mut self, signal: Signal) {
+        if self.process.is_some() { self.signal(signal) } else { self.owed = Some(signal) }
     }
 
     fn has_room(&self, limit: u32, tasks_max: Option<u64>) -> bool {
@@ -426,6 +434,7 @@ impl Core {
     /// Takes tasks back from busy workers for idle ones.
     fn balance(&mut self) {
         let threads = self.settings.threads_per_worker;
+        let limit = self.credit.limit(threads);
         let tasks_max = self.settings.tasks_per_worker_max;
         for idle in 0..self.workers.len() {
             let is_idle =
@@ -444,6 +453,11 @@ impl Core {
                 return;
             }
             for _ in 0..(outstanding - threads).div_ceil(2) {
+                let has_room =
+                    self.workers[idle].as_ref().is_some_and(|it| it.has_room(limit, tasks_max));
+                if !has_room {
+                    break;
+                }
                 let Some(key) = self.take_back(busiest) else { break };
                 if !self.send(idle, key) {
                     self.backlog.push_front(key);
@@ -796,6 +810,8 @@ impl Core {
         // It may have been condemned when it could not yet be killed.
         if is_broken || worker.is_corrupted {
             worker.signal(Signal::KILL);
+        } else if let Some(signal) = worker.owed.take() {
+            worker.signal(signal);
         }
         self.tell_starters();
     }
