@@ -7,6 +7,7 @@ import json
 import math
 import operator
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -36,7 +37,8 @@ def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def quick(function: Callable[..., Any], items: Any = range(3), **options: Any) -> Report:
     """The shortest comparison that still runs both sides of a pickle."""
-    settings = {"models": ["processes"], "rounds": 1, "budget": 3, "workers": 1}
+    # Workers that are no forks of the host import this module, and pytest with it.
+    settings = {"models": ["processes"], "rounds": 1, "budget": 10, "workers": 1}
     return ungil.compare(function, items, **{**settings, **options})
 
 
@@ -72,7 +74,7 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    return ungil.compare(nap, range(4), rounds=2, budget=10, workers=2, log=True, seed=7)
+    return ungil.compare(nap, range(4), rounds=2, budget=30, workers=2, log=True, seed=7)
 
 
 # The report.
@@ -183,10 +185,23 @@ def test_lambdas_and_local_functions_run_where_nothing_is_pickled() -> None:
         return item * factor
 
     for function in (local, lambda item: item * factor):
-        report = quick(function, models=["threads", "processes"])
+        report = quick(function, models=["threads", "processes"], engines=["stdlib"])
         assert report["threads"].failure is None
         assert report["threads"].results == "equal"
         assert "top level of a module" in (report["processes"].failure or "")
+
+
+def test_lambdas_and_local_functions_are_sent_by_value() -> None:
+    factor = 3
+
+    def local(item: int) -> int:
+        return item * factor
+
+    for function in (local, lambda item: item * factor):
+        report = quick(function, models=["processes", "processes-threads"])
+        for model in ("processes", "processes-threads"):
+            assert report[model].failure is None
+            assert report[model].results == "equal"
 
 
 def test_coroutine_functions_are_recognised() -> None:
@@ -209,6 +224,50 @@ def test_arguments_reach_the_function() -> None:
 
 def test_function_without_items_is_called_eight_times() -> None:
     assert quick(add, None, args=[1], models=["serial"]).tasks == 8
+
+
+def test_executors_are_our_own_unless_others_are_asked_for(report: Report) -> None:
+    engines = {each.model: each.engine for each in report.measurements}
+    own = dict.fromkeys(["threads", "processes", "processes-threads"], "ungil")
+    assert engines == {"serial": "python", **own}
+    # There is nothing to tell apart.
+    assert "ungil" not in str(report).replace("ungil.", "")
+    stdlib = quick(add, engines=["stdlib"])
+    assert stdlib["processes"].engine == "stdlib"
+    assert "stdlib" not in str(stdlib)
+
+
+def test_engines_side_by_side_are_told_apart() -> None:
+    report = quick(
+        *[nap, range(4)],
+        models=["threads", "processes", "processes-threads"],
+        engines=["ungil", "stdlib"],
+        workers=2,
+        rounds=2,
+        budget=20,
+    )
+    ways = [(each.model, each.engine) for each in report.measurements]
+    assert ways == [
+        ("serial", "python"),
+        *[
+            (model, engine)
+            for model in ("threads", "processes", "processes-threads")
+            for engine in ("ungil", "stdlib")
+        ],
+    ]
+    for measurement in report.measurements:
+        assert measurement.failure is None
+        assert measurement.results == "equal"
+        if measurement.engine != "python":
+            assert f"{measurement.model} ({measurement.engine})" in str(report)
+    # Both have two processes of two threads each, and all of them answer.
+    for measurement in report.measurements[5:]:
+        assert (measurement.workers, measurement.threads_per_worker) == (2, 2)
+        assert measurement.cold_start is not None
+        assert measurement.cold_start.workers == 2
+    assert report["threads"].engine in {"ungil", "stdlib"}
+    method = report.data["python"]["start_method"]
+    assert re.fullmatch(r"zygote \(ungil\), \w+ \(stdlib\)", method)
 
 
 def test_compare_works_in_a_thread_other_than_the_main_one() -> None:
@@ -264,7 +323,7 @@ def test_compare_leaves_the_calling_process_as_it_was() -> None:
         ((add, [1]), {"budget": "soon"}, ValueError, "budget must be a positive"),
         ((add, [1]), {"models": ["fibers"]}, ValueError, "no model 'fibers'"),
         ((add, [1]), {"models": "threads"}, (TypeError, ValueError), "models"),
-        ((add, [1]), {"engines": ["celery"]}, ValueError, "celery"),
+        ((add, [1]), {"engines": ["celery"]}, ValueError, "celery.*ungil, stdlib"),
         ((add, [1]), {"engines": "stdlib"}, (TypeError, ValueError), "engines"),
         ((add, [1]), {"engines": []}, ValueError, "engines"),
         ((add, [1]), {"seed": -1}, ValueError, "seed"),
@@ -335,12 +394,19 @@ def double(order):
 
 if __name__ == "__main__":
     report = ungil.compare(
-        double, [Order(1), Order(2)], models=["threads", "processes"], rounds=1, budget=5
+        double, [Order(1), Order(2)], models=["threads", "processes"], rounds=1, budget=10,
+        engines=["ungil", "stdlib"],
     )
-    for measurement in report.measurements:
-        print(measurement.model, measurement.results, measurement.failure)
+    for each in report.measurements:
+        print(each.engine, each.model, each.results, each.failure)
 """
-EXPECTED = "serial equal None\nthreads equal None\nprocesses equal None\n"
+EXPECTED = """\
+python serial equal None
+ungil threads equal None
+stdlib threads equal None
+ungil processes equal None
+stdlib processes equal None
+"""
 
 
 def assert_compared(outcome: Outcome) -> None:
@@ -392,8 +458,9 @@ def test_script_whose_workers_import_it_again_is_compared(
     assert_compared(run_python(["script.py"], cwd=tmp_path))
 
 
+@pytest.mark.parametrize("engine", ["ungil", "stdlib"])
 def test_script_without_guard_ends_in_a_clear_error_and_no_recursion(
-    run_python: Run, tmp_path: Path
+    run_python: Run, tmp_path: Path, engine: str
 ) -> None:
     (tmp_path / "script.py").write_text(
         "import multiprocessing, os\n"
@@ -401,7 +468,8 @@ def test_script_without_guard_ends_in_a_clear_error_and_no_recursion(
         "multiprocessing.set_start_method('spawn', force=True)\n"
         "open('starts', 'a').write('x')\n"
         "def double(item): return item * 2\n"
-        "report = ungil.compare(double, [1], models=['processes'], rounds=1, budget=10)\n"
+        "report = ungil.compare(double, [1], models=['processes'], rounds=1, budget=10,\n"
+        f"                       engines=[{engine!r}])\n"
         "print(report['processes'].failure)\n"
         "print(report['serial'].failure)\n"
     )
@@ -409,9 +477,13 @@ def test_script_without_guard_ends_in_a_clear_error_and_no_recursion(
     assert outcome.code == 0, outcome
     failure, serial = outcome.stdout.splitlines()
     assert serial == "None"
+    starts = len((tmp_path / "starts").read_text())
+    if engine == "ungil":
+        # Its workers do not run the script again.
+        assert (failure, starts) == ("None", 1)
     # Either it can be run all the same, or the report says what to change.
     assert failure == "None" or "__name__" in failure, failure
-    assert len((tmp_path / "starts").read_text()) < 20
+    assert starts < 20
 
 
 def test_main_that_was_changed_after_its_functions_is_seen_as_it_is(run_python: Run) -> None:

@@ -69,6 +69,8 @@ class Case:
         workers = 1 if model == "serial" else 2
         threads = 2 if model == "processes_threads" else 1
         self.setup = Setup(model, workers, threads, is_coroutine)
+        # The stdlib's processes with threads get several tasks at once.
+        self.is_in_parts = (engine, model) == ("stdlib", "processes_threads")
 
     def function(self, function: Callable[[int], int]) -> Callable[[int], Any]:
         return FUNCTIONS[function] if self.is_coroutine else function
@@ -159,14 +161,14 @@ def test_exception_of_a_task_comes_out_and_says_which(case: Case) -> None:
         # Pool.map of multiprocessing does not tell, nor a loop that awaits one after the other.
         task = getattr(caught.value, "ungil_task", None)
         assert task in (3, None)
-        if case.engine == "stdlib" and case.model != "processes_threads":
+        if case.engine in ("ungil", "stdlib") and not case.is_in_parts:
             assert task == 3
 
 
 def test_exception_in_a_ticking_run_says_which_task(case: Case) -> None:
     with case.pool() as pool, pytest.raises(LookupError, match="three") as caught:
         pool.run_ticking(case.function(fails_at_three), range(6), FakeTicker())  # type: ignore[arg-type]
-    if case.model not in ("processes_threads", "asyncio"):
+    if not case.is_in_parts and case.model != "asyncio":
         assert caught.value.ungil_task == 3  # type: ignore[attr-defined]
 
 
@@ -195,6 +197,16 @@ def test_start_reports_every_worker(case: Case) -> None:
     assert is_elsewhere == (case.model in IN_PROCESSES)
 
 
+def test_start_reports_every_process_of_many() -> None:
+    setup = Setup("processes_threads", 6, 2, False)
+    pool = engines.find("ungil").open(setup)
+    try:
+        _, workers = pool.start(_core.monotonic_ns)
+    finally:
+        pool.close()
+    assert len({pid for pid, _, _ in workers}) == len(workers) == 6
+
+
 def test_logged_run_says_who_ran_what_when(case: Case) -> None:
     before_ns = time.monotonic_ns()
     with case.pool() as pool:
@@ -215,6 +227,22 @@ def test_sharing_is_what_the_model_promises(case: Case) -> None:
     with case.pool() as pool:
         shares = case.model not in IN_PROCESSES | {"interpreters"}
         assert pool.probe_sharing() == (shares, shares)
+
+
+async def name_loop(item: int) -> tuple[int, int, int]:
+    await asyncio.sleep(0.001)
+    return os.getpid(), threading.get_ident(), id(asyncio.get_running_loop())
+
+
+@pytest.mark.parametrize(("engine", "model"), ENGINES_AND_MODELS)
+def test_coroutines_of_all_runs_find_the_same_event_loop(engine: str, model: str) -> None:
+    # What a function keeps of its loop, such as a client's session, must stay good.
+    with Case(engine, model, is_coroutine=True).pool() as pool:
+        seen = pool.run_ticking(name_loop, range(8), FakeTicker())  # type: ignore[arg-type]
+        seen += pool.run(name_loop, range(8))
+        seen += [record[0] for record in pool.run_logged(name_loop, range(8))]
+    threads = {(pid, thread) for pid, thread, _ in seen}
+    assert len(set(seen)) == len(threads)
 
 
 def test_close_ends_all_workers(case: Case) -> None:

@@ -26,8 +26,14 @@ def began(tmp_path: Path) -> Path:
     return tmp_path / "began"
 
 
+@pytest.fixture(params=["ungil", "stdlib"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Whose executors run the tasks: ours have a process that forks workers, the stdlib's none."""
+    return request.param
+
+
 @pytest.fixture
-def start_comparison(start_ungil: Start, began: Path) -> Callable:
+def start_comparison(start_ungil: Start, began: Path, engine: str) -> Callable:
     """Starts a comparison of a function of ``interruptible.py`` in a process group of its own."""
 
     def start(function: str, models: str = "threads,processes", budget: int = 100) -> Start:
@@ -35,6 +41,7 @@ def start_comparison(start_ungil: Start, began: Path) -> Callable:
             [
                 *["compare", f"{INTERRUPTIBLE}:{function}", "--items", "range(4)"],
                 *["--workers", "2", "--models", models, "--budget", str(budget)],
+                *["--engines", engine],
                 *["--rounds", "40" if function == "returns" else "1"],
             ],
             env={"UNGIL_TEST_BEGAN": str(began)},
@@ -52,6 +59,14 @@ def wait_for_tasks(began: Path, count: int = 1) -> list[int]:
 
     wait_until(lambda: len(lines()) >= count, f"{count} tasks began")
     return [int(line) for line in lines()]
+
+
+def above(running: Running, pid: int) -> list[int]:
+    """A process and what is above it, up to the keeper, which is the last."""
+    found = [pid]
+    while (parent := parent_of(found[-1])) not in (running.process.pid, None):
+        found.append(parent)
+    return found
 
 
 def press_ctrl_c(running: Running) -> None:
@@ -164,9 +179,7 @@ def test_death_of_the_host_of_processes_ends_its_workers(
     start_comparison: Callable, began: Path
 ) -> None:
     with start_comparison("never_returns_in_a_process") as running:
-        worker = wait_for_tasks(began)[0]
-        host = parent_of(worker)
-        assert host is not None
+        *_, host, _ = above(running, wait_for_tasks(began)[0])
         os.kill(host, signal.SIGKILL)
         outcome = running.wait()
     assert outcome.code == MODEL_FAILED, outcome
@@ -185,11 +198,8 @@ def test_death_of_the_keeper_fails_its_model_alone(
     start_comparison: Callable, began: Path, function: str, failing: str, kept: str
 ) -> None:
     with start_comparison(function) as running:
-        runner = wait_for_tasks(began)[0]
-        keeper = runner
-        while (above := parent_of(keeper)) not in (running.process.pid, None):
-            keeper = above
-        assert keeper != runner
+        *below, keeper = above(running, wait_for_tasks(began)[0])
+        assert below
         os.kill(keeper, signal.SIGKILL)
         # Noticed at once, and not at the end of the budget.
         outcome = running.wait(timeout=SOON_S)
@@ -203,18 +213,38 @@ def test_death_of_command_and_keeper_together_leaves_nothing(
     start_comparison: Callable, began: Path
 ) -> None:
     with start_comparison("never_returns_in_a_process", models="processes") as running:
-        keeper = wait_for_tasks(began)[0]
-        while (above := parent_of(keeper)) not in (running.process.pid, None):
-            keeper = above
+        keeper = above(running, wait_for_tasks(began)[0])[-1]
         os.kill(keeper, signal.SIGKILL)
         running.process.send_signal(signal.SIGKILL)
         # That nothing is left is what the fixture checks.
         assert running.wait(timeout=SOON_S).code == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("engine", ["ungil"], indirect=True)
+@pytest.mark.parametrize("is_command_killed", [False, True])
+def test_death_of_the_process_that_forks_workers_leaves_nothing(
+    start_comparison: Callable, began: Path, is_command_killed: bool
+) -> None:
+    with start_comparison("never_returns_in_a_process", models="processes") as running:
+        worker, zygote, host, _ = above(running, wait_for_tasks(began)[0])
+        assert "_zygote" in Path(f"/proc/{zygote}/cmdline").read_text()
+        assert "_host" in Path(f"/proc/{host}/cmdline").read_text()
+        os.kill(zygote, signal.SIGKILL)
+        wait_until(lambda: parent_of(worker) != zygote, "its workers had lost it")
+        if is_command_killed:
+            running.process.kill()
+        else:
+            press_ctrl_c(running)
+        # That nothing is left is what the fixture checks.
+        expected = -signal.SIGKILL if is_command_killed else INTERRUPTED
+        assert running.wait(timeout=SOON_S).code == expected
+
+
 def test_death_of_a_worker_fails_its_model_alone(start_comparison: Callable, began: Path) -> None:
     with start_comparison("never_returns_in_a_process") as running:
-        os.kill(wait_for_tasks(began)[0], signal.SIGKILL)
+        # The first task runs in one of them. One of ungil's workers takes no other with it.
+        for worker in wait_for_tasks(began, count=2)[:2]:
+            os.kill(worker, signal.SIGKILL)
         outcome = running.wait()
     assert outcome.code == MODEL_FAILED, outcome
     assert "worker died" in outcome.failure("processes")["message"]
@@ -230,7 +260,9 @@ import interruptible
 if __name__ == "__main__":
     interrupts = 0
     for act in [
-        lambda: ungil.compare(interruptible.{function}, range(4), workers=2, models={models!r}),
+        lambda: ungil.compare(
+            interruptible.{function}, range(4), workers=2, models={models!r}, engines=[{engine!r}]
+        ),
         lambda: sum(range(1_000_000)),
     ]:
         try:
@@ -250,10 +282,18 @@ if __name__ == "__main__":
     ],
 )
 def test_ctrl_c_in_a_script_is_exactly_one_keyboard_interrupt(
-    start_python: Start, tmp_path: Path, began: Path, function: str, models: list[str], tasks: int
+    start_python: Start,
+    tmp_path: Path,
+    began: Path,
+    engine: str,
+    function: str,
+    models: list[str],
+    tasks: int,
 ) -> None:
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(folder=str(TARGETS), function=function, models=models))
+    script.write_text(
+        SCRIPT.format(folder=str(TARGETS), function=function, models=models, engine=engine)
+    )
     environment = {"UNGIL_TEST_BEGAN": str(began)}
     with start_python([script], env=environment, process_group=0) as running:
         wait_for_tasks(began, tasks)
@@ -264,12 +304,15 @@ def test_ctrl_c_in_a_script_is_exactly_one_keyboard_interrupt(
 
 
 def test_sigterm_of_a_script_leaves_nothing(
-    start_python: Start, tmp_path: Path, began: Path
+    start_python: Start, tmp_path: Path, began: Path, engine: str
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         SCRIPT.format(
-            folder=str(TARGETS), function="never_returns_in_a_process", models=["processes"]
+            folder=str(TARGETS),
+            function="never_returns_in_a_process",
+            models=["processes"],
+            engine=engine,
         )
     )
     with start_python([script], env={"UNGIL_TEST_BEGAN": str(began)}) as running:
@@ -280,7 +323,7 @@ def test_sigterm_of_a_script_leaves_nothing(
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_spawned_workers_leave_no_semaphores_and_no_folder(
-    run_ungil: Run, tmp_path: Path, method: str
+    run_ungil: Run, tmp_path: Path, method: str, engine: str
 ) -> None:
     # Only a resource tracker that outlives the others unlinks what spawned workers share, and
     # only the host knows the folder in which its fork server listens.
@@ -292,7 +335,7 @@ def test_spawned_workers_leave_no_semaphores_and_no_folder(
     outcome = run_ungil(
         [
             *["compare", "spawning.py:work", "--items", "range(2)", "--models", "processes"],
-            *["--rounds", "1", "--workers", "1"],
+            *["--rounds", "1", "--workers", "1", "--engines", engine],
         ],
         cwd=tmp_path,
     )
@@ -300,7 +343,7 @@ def test_spawned_workers_leave_no_semaphores_and_no_folder(
 
 
 def test_ctrl_c_with_spawned_workers_leaves_no_semaphores(
-    start_ungil: Start, tmp_path: Path, began: Path
+    start_ungil: Start, tmp_path: Path, began: Path, engine: str
 ) -> None:
     (tmp_path / "spawning.py").write_text(
         "import multiprocessing, sys\n"
@@ -312,6 +355,7 @@ def test_ctrl_c_with_spawned_workers_leaves_no_semaphores(
         [
             *["compare", "spawning.py:never_returns_in_a_process", "--items", "range(2)"],
             *["--models", "processes", "--workers", "1", "--budget", "100"],
+            *["--engines", engine],
         ],
         cwd=tmp_path,
         env={"UNGIL_TEST_BEGAN": str(began)},

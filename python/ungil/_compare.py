@@ -54,7 +54,7 @@ def compare(
     tasks: int | None = None,
     workers: int | Sequence[int] | None = None,
     models: Sequence[str] | None = None,
-    engines: Sequence[str] = ("stdlib",),
+    engines: Sequence[str] = ("ungil",),
     budget: float = 60.0,
     rounds: int | None = None,
     log: bool = False,
@@ -63,8 +63,8 @@ def compare(
     """Runs a function under every concurrency model and says which fits, and why.
 
     The function is called many times, in processes of its own, so it should be harmless to
-    repeat. Functions of ``__main__`` and of notebooks are sent by value; where the stdlib's
-    processes could not run them, the report says so.
+    repeat. Functions of ``__main__`` and of notebooks are sent by value; where the processes of an
+    engine could not run them, the report says so.
 
     Args:
         function: The function, or coroutine function, to compare.
@@ -79,9 +79,10 @@ def compare(
         models: Some of ``"serial"``, ``"asyncio"``, ``"threads"``, ``"interpreters"``,
             ``"processes"``, ``"processes-threads"``. By default all that apply. Serial is always
             run: it is what the others are compared with.
-        engines: Whose executors run the models: ``"stdlib"`` (``concurrent.futures``),
-            ``"multiprocessing"`` (``multiprocessing.Pool``), or ``module:attribute`` for an engine of
-            your own (see ``ungil.engines``).
+        engines: Whose executors run the models, several side by side: ``"ungil"``
+            (``ungil.ThreadPoolExecutor`` and ``ungil.ProcessPoolExecutor``), ``"stdlib"``
+            (``concurrent.futures``), ``"multiprocessing"`` (``multiprocessing.Pool``), or
+            ``module:attribute`` for an engine of your own (see ``ungil.engines``).
         budget: How long the comparison may take, in seconds.
         rounds: Measured rounds, and fresh starts, at most; by default as many as it takes to tell
             the models apart, 40 and 8 at most.
@@ -174,7 +175,7 @@ def _plan(
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
         raise ValueError(f"budget must be a positive number of seconds, and is {budget!r}")
     if isinstance(engines, str) or not engines:
-        raise ValueError("engines must be a list of names, such as ['stdlib']")
+        raise ValueError("engines must be a list of names, such as ['ungil']")
     plan = {
         "job": {
             "target": {"payload": _name_of(function)},
@@ -228,9 +229,18 @@ def _pickle_job(
     kwargs: Mapping[str, Any],
 ) -> bytes:
     """The function and its tasks for the hosts; functions that cannot be imported by value."""
+    import dataclasses
+    import io
     import pickle
 
     import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        # A dataclass is told by this very object that a field has no default. cloudpickle copies
+        # it, and then neither dataclasses nor the next pickler know it again.
+        dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
+            {type(dataclasses.MISSING): lambda missing: "MISSING"}
+        )
 
     main = sys.modules["__main__"]
     job = {
@@ -243,11 +253,12 @@ def _pickle_job(
     }
     try:
         head = pickle.dumps(job["path"])
-        body = cloudpickle.dumps(job, pickle.HIGHEST_PROTOCOL)
+        body = io.BytesIO()
+        Pickler(body, pickle.HIGHEST_PROTOCOL).dump(job)
     except Exception as error:
         raise TypeError(
             f"{_name_of(function)}, its items or its arguments cannot be sent to the processes "
             f"that compare it ({type(error).__name__}: {error}): send something plain, such as a "
             "path or an id, and let the function open the rest"
         ) from None
-    return len(head).to_bytes(8, "little") + head + bytes(body)
+    return len(head).to_bytes(8, "little") + head + body.getvalue()

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+if TYPE_CHECKING:
+    from ungil.engines import Pool
+    from ungil.errors import TransferFailed, WorkerCrashed
 
 
 class Failure(Exception):
@@ -178,7 +182,7 @@ def of_import(error: BaseException, what: str) -> Failure:
 def of_run(
     error: BaseException,
     function: str,
-    pickles: bool,
+    pool: Pool | None,
     call: Callable[[Any], Any],
     items: Sequence[Any],
 ) -> Failure:
@@ -187,14 +191,14 @@ def of_run(
     Args:
         error: The exception.
         function: The function's name.
-        pickles: Whether tasks and results were pickled on their way.
+        pool: What pickled tasks and results on their way; ``None`` if nothing did.
         call: What was called for each item.
         items: The items.
     """
     if isinstance(error, Failure):
         return error
-    if pickles:
-        unpicklable = find_unpicklable(error, function, call, items)
+    if pool is not None:
+        unpicklable = find_unpicklable(error, function, pool, call, items)
         if unpicklable is not None:
             return unpicklable
     task = getattr(error, "ungil_task", None)
@@ -216,6 +220,21 @@ def of_run(
             f"{function}() read standard input{where}, which is empty during a comparison: pass "
             "what it needs as an item or an argument",
             detail,
+        )
+    if _is_transfer_failure(error):
+        # What was raised there, or what pickle met, says more than where it arrived.
+        return Failure(
+            "unpicklable",
+            f"{function}(){where}: {shorten(error.reason)}. Let it take, return and raise "
+            "something plain, and give exceptions of your own the arguments that their __init__ "
+            "takes, with super().__init__(...)",
+            user_traceback(error.__cause__ or error),
+        )
+    if _is_crash(error):
+        return Failure(
+            "died",
+            f"a worker died{_how(error)} while it ran {function}(){where}: the function, or a "
+            "library it uses, crashed, was killed or ended its process",
         )
     if _is_broken_pool(error) and error.__cause__ is not None:
         # The worker lives; the caller could not unpickle what it sent.
@@ -247,7 +266,12 @@ def of_start(error: BaseException, model: str, workers: int, hint: str) -> Failu
     """
     if isinstance(error, Failure):
         return error
-    if not hint and (isinstance(error, OSError) or "can't start new thread" in str(error)):
+    is_refused = (
+        isinstance(error, OSError)
+        or "can't start new thread" in str(error)
+        or (_is_broken_pool(error) and "could not be started" in str(error))
+    )
+    if not hint and is_refused:
         hint = "give fewer --workers, or raise the limit that the system sets"
     advice = f": {hint}" if hint else ""
     return Failure(
@@ -256,6 +280,28 @@ def of_start(error: BaseException, model: str, workers: int, hint: str) -> Failu
         f"started ({describe_exception(error)}){advice}",
         user_traceback(error),
     )
+
+
+def _is_transfer_failure(error: BaseException) -> TypeGuard[TransferFailed]:
+    module = sys.modules.get("ungil.errors")
+    return module is not None and isinstance(error, module.TransferFailed)
+
+
+def _is_crash(error: BaseException) -> TypeGuard[WorkerCrashed]:
+    module = sys.modules.get("ungil.errors")
+    return module is not None and isinstance(error, module.WorkerCrashed)
+
+
+def _how(crash: WorkerCrashed) -> str:
+    """By which signal or with which exit code a worker ended, if that is known."""
+    from signal import Signals
+
+    if crash.signal is not None:
+        try:
+            return f" ({Signals(crash.signal).name})"
+        except ValueError:
+            return f" (signal {crash.signal})"
+    return "" if crash.exit_code is None else f" (exit code {crash.exit_code})"
 
 
 def _is_broken_pool(error: BaseException) -> bool:
@@ -267,7 +313,11 @@ _ABOUT_PICKLING = ("pickle", "Can't get local object", "Can't get attribute", "C
 
 
 def find_unpicklable(
-    error: BaseException, function: str, call: Callable[[Any], Any], items: Sequence[Any]
+    error: BaseException,
+    function: str,
+    pool: Pool,
+    call: Callable[[Any], Any],
+    items: Sequence[Any],
 ) -> Failure | None:
     """What cannot be pickled, if that is what an exception was about."""
     import pickle
@@ -283,15 +333,19 @@ def find_unpicklable(
     )
     if not is_about_pickling:
         return None
-    reason = _pickling_error(call)
+    reason = _pickling_error(pool, call)
     if reason is not None:
+        advice = (
+            "let it open what it needs by itself"
+            if pool.sends_by_value
+            else "define it at the top level of a module, not as a lambda or inside a function"
+        )
         return Failure(
             "unpicklable",
-            f"{function}() cannot be sent to a worker process or interpreter ({reason}): define it at the top "
-            "level of a module, not as a lambda or inside a function",
+            f"{function}() cannot be sent to a worker process or interpreter ({reason}): {advice}",
         )
     for task, item in enumerate(items):
-        reason = _pickling_error(item)
+        reason = _pickling_error(pool, item)
         if reason is not None:
             return Failure(
                 "unpicklable",
@@ -299,7 +353,8 @@ def find_unpicklable(
                 "something plain, such as a path or an id, and let the task open the rest",
             )
     reason = _remote_reason(error)
-    if "During handling of the above exception" in str(error.__cause__):
+    # One that sends by value says by itself that an exception could not be sent.
+    if not pool.sends_by_value and "During handling of the above exception" in str(error.__cause__):
         return Failure(
             "unpicklable",
             f"what {function}() raised cannot be sent back from a worker process or interpreter "
@@ -312,11 +367,10 @@ def find_unpicklable(
     )
 
 
-def _pickling_error(value: object) -> str | None:
-    import pickle
-
+def _pickling_error(pool: Pool, value: object) -> str | None:
     try:
-        pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        pool.pickle(value)
     except Exception as error:
-        return describe_exception(error)
+        # Of a function that is sent by value, the cause says what in it cannot be.
+        return describe_exception(error.__cause__ or error)
     return None

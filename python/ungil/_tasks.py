@@ -57,19 +57,30 @@ class CoroutineCall:
         return _thread_runner().run(self.call(item))
 
 
+class Unawaited:
+    """Stands for a coroutine that a function returned which is no coroutine function."""
+
+
 class Guarded:
     """Ends a child process that a task forked and that comes back from it as if it were the task.
 
-    Without this, one ``os.fork()`` in a task would run every later task twice.
+    Without this, one ``os.fork()`` in a task would run every later task twice. It also notices a
+    coroutine that an ordinary function returns, which some executors would run and others not.
     """
 
     def __init__(self, call: Call) -> None:
         self.call = call
 
     def __call__(self, item: object) -> Any:
+        from types import CoroutineType
+
         process = os.getpid()
         try:
-            return self.call(item)
+            result = self.call(item)
+            if type(result) is CoroutineType:
+                result.close()
+                return Unawaited()
+            return result
         finally:
             if os.getpid() != process:
                 core = sys.modules.get("ungil._core")

@@ -99,7 +99,7 @@ class Workload:
             "tasks": len(self.items),
             "is_coroutine_function": self._is_coroutine_function,
             "memoised_by": memoised_by(self.function),
-            "python": _describe_python(),
+            "python": _describe_python(job["engines"]),
             "offers": offers,
             "warnings": warnings,
         }
@@ -296,19 +296,21 @@ class Session:
             self._refuse_unfinished(results)
             return results
         except BaseException as error:
-            failure = of_run(error, workload.name, self._pickles, workload.call, workload.items)
+            pool = self._pool if self._pickles else None
+            failure = of_run(error, workload.name, pool, workload.call, workload.items)
             raise failure from None
 
     def _refuse_unfinished(self, results: list[Any]) -> None:
         """A result that still has to be awaited or iterated means that no work was done."""
         first = results[0] if results else None
-        if not inspect.iscoroutine(first) and not inspect.isgenerator(first):
+        is_coroutine = inspect.iscoroutine(first) or isinstance(first, _tasks.Unawaited)
+        if not is_coroutine and not inspect.isgenerator(first):
             return
         for result in results:
             # Left open it would be complained about, as never awaited.
             if inspect.iscoroutine(result) or inspect.isgenerator(result):
                 result.close()
-        kind = "coroutine that nobody awaits" if inspect.iscoroutine(first) else "generator"
+        kind = "coroutine that nobody awaits" if is_coroutine else "generator"
         name = self._workload.name
         raise Failure(
             "target",
@@ -386,7 +388,7 @@ def _unpickle(payload: bytes, what: str) -> Any:
         ) from None
 
 
-def _describe_python() -> dict[str, Any]:
+def _describe_python(names: Sequence[str]) -> dict[str, Any]:
     import platform
 
     return {
@@ -394,14 +396,26 @@ def _describe_python() -> dict[str, Any]:
         "implementation": platform.python_implementation(),
         "build": " ".join(sys.version.split()),
         "gil_enabled": getattr(sys, "_is_gil_enabled", lambda: True)(),
-        "start_method": _start_method(),
+        "start_method": _start_methods(names),
         "native_thread_settings": [
             f"{name}={os.environ[name]}" for name in _THREAD_SETTINGS if name in os.environ
         ],
     }
 
 
+def _start_methods(names: Sequence[str]) -> str:
+    """How these engines start processes; each with its method, where they differ."""
+    methods = {
+        name: str(getattr(engines.find(name), "start_method", _start_method)())
+        for name in dict.fromkeys(names)
+    }
+    if len(set(methods.values())) == 1:
+        return next(iter(methods.values()))
+    return ", ".join(f"{method} ({name})" for name, method in methods.items())
+
+
 def _start_method() -> str:
+    """How ``multiprocessing`` starts processes."""
     # Importing multiprocessing only to ask would take its import out of the measured cold start.
     multiprocessing = sys.modules.get("multiprocessing")
     chosen = multiprocessing.get_start_method(allow_none=True) if multiprocessing else None

@@ -205,6 +205,17 @@ def deadlocks_in_process(item: int) -> int:
 unnamed = lambda item: item  # noqa: E731
 
 
+def _holding(lock: Any) -> Any:
+    def inner(item: int) -> int:
+        with lock:
+            return item
+
+    return inner
+
+
+holds_a_lock = _holding(threading.Lock())
+
+
 def returns_a_lambda(item: int) -> Any:
     return lambda: item
 

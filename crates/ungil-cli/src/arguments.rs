@@ -86,10 +86,10 @@ pub struct CompareOptions {
     #[arg(long, value_name = "MODEL,...", value_delimiter = ',', value_parser = parse_model)]
     pub models: Vec<Model>,
 
-    /// Whose executors: stdlib (concurrent.futures), multiprocessing (its Pool)
+    /// Whose executors, of ungil, stdlib (concurrent.futures), multiprocessing (its Pool)
     ///
-    /// Or module:attribute for an engine of your own.
-    #[arg(long, value_name = "ENGINE,...", value_delimiter = ',', default_value = "stdlib")]
+    /// Several are run side by side. Or module:attribute for an engine of your own.
+    #[arg(long, value_name = "ENGINE,...", value_delimiter = ',', default_value = "ungil")]
     pub engines: Vec<String>,
 
     /// Seconds that all of it may take [default: 60; 20 for the two classic tasks together]
@@ -209,7 +209,7 @@ mod tests {
             "--models",
             "threads,processes-threads",
             "--engines",
-            "stdlib,multiprocessing",
+            "ungil,stdlib",
             "--budget",
             "5s",
             "--json",
@@ -221,6 +221,12 @@ mod tests {
         assert_eq!(options.models, [Model::Threads, Model::ProcessesThreads]);
         assert_eq!(options.engines.len(), 2);
         assert_eq!(options.budget, Some(5.0));
+    }
+
+    #[test]
+    fn the_executors_are_our_own_unless_others_are_asked_for() {
+        assert_eq!(parse(&[]).unwrap().engines, ["ungil"]);
+        assert_eq!(parse(&["--engines", "stdlib"]).unwrap().engines, ["stdlib"]);
     }
 
     #[test]

@@ -165,7 +165,8 @@ pub struct Python {
     pub build: String,
     /// Whether the GIL was on while the host ran.
     pub gil_enabled: bool,
-    /// `multiprocessing`'s default start method: fork, forkserver or spawn.
+    /// How worker processes are started: `fork`, `forkserver` or `spawn`, as `multiprocessing` does
+    /// by default, or `zygote`, ungil's way; with its engine where engines differ.
     pub start_method: String,
     /// Settings of BLAS and OpenMP helper threads, for example `OMP_NUM_THREADS=4`.
     pub native_thread_settings: Vec<String>,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,16 +20,18 @@ from ungil import _tasks
 if TYPE_CHECKING:
     from ungil._core import Ticker
 
-__all__ = ["ENGINES", "Engine", "Handle", "Pool", "Setup", "find"]
+__all__ = ["ENGINES", "HOLD_S", "Engine", "Handle", "Pool", "Setup", "find"]
 
 ENGINES = {
     "python": "ungil.engines.python",
+    "ungil": "ungil.engines.ungil_pools",
     "stdlib": "ungil.engines.stdlib",
     "multiprocessing": "ungil.engines.multiprocessing_pool",
 }
 """Where each engine lives. ``python`` has the models that need no executor."""
 
-_HOLD_S = 0.01
+HOLD_S = 0.01
+"""How long a task keeps its worker busy while the others start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,11 @@ class Handle(Protocol):
 
 
 class Engine(Protocol):
-    """Somebody's executors."""
+    """Somebody's executors.
+
+    One whose processes are not started as ``multiprocessing`` starts them may say how in a method
+    ``start_method``, which returns a word.
+    """
 
     name: str
 
@@ -98,7 +104,13 @@ def find(name: str) -> Engine:
 
 
 class Pool(ABC):
-    """Workers that run the tasks."""
+    """Workers that run the tasks.
+
+    Attributes:
+        sends_by_value: Whether functions that cannot be imported can be sent to other processes.
+    """
+
+    sends_by_value = False
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -114,6 +126,12 @@ class Pool(ABC):
     @abstractmethod
     def close(self) -> None:
         """Ends the workers and waits for them."""
+
+    def pickle(self, value: Any) -> None:
+        """Pickles a value as it is for another process, and raises what keeps it from that."""
+        import pickle
+
+        pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
     def prepare(self, call: _tasks.Call) -> _tasks.Call:
         """The call as a worker of this pool runs it."""
@@ -131,7 +149,7 @@ class Pool(ABC):
         """
         self.submit(_tasks.do_nothing, None).result()
         first_result_ns = now_ns()
-        handles = [self.submit(_tasks.hold, _HOLD_S) for _ in range(self.setup.workers)]
+        handles = [self.submit(_tasks.hold, HOLD_S) for _ in range(self.setup.workers)]
         return first_result_ns, [handle.result() for handle in handles]
 
     def run(self, call: _tasks.Call, items: Sequence[Any]) -> list[Any]:
@@ -142,10 +160,15 @@ class Pool(ABC):
         """Runs all tasks once while the calling thread ticks."""
         guarded = _tasks.Guarded(self.prepare(call))
         handles = [self.submit(guarded, item) for item in items]
-        for handle in handles:
-            while not handle.done():
-                ticker.wait()
-        return _tasks.gather(handle.result() for handle in handles)
+
+        def results() -> Iterator[Any]:
+            # A task that failed ends the run, though later ones may go on for ever.
+            for handle in handles:
+                while not handle.done():
+                    ticker.wait()
+                yield handle.result()
+
+        return _tasks.gather(results())
 
     def run_logged(self, call: _tasks.Call, items: Sequence[Any]) -> list[_tasks.Record]:
         """Runs all tasks once and writes down who ran which."""

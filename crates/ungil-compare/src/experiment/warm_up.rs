@@ -10,6 +10,8 @@ use crate::launch::Host;
 use crate::message::{Failure, FailureKind, Reply, Request};
 use crate::plan;
 
+/// The engine that has subinterpreters.
+const STDLIB_ENGINE: &str = "stdlib";
 /// With less time than this nothing is started any more.
 const SHORTEST_SHARE: Duration = Duration::from_millis(20);
 
@@ -89,12 +91,17 @@ impl Experiment<'_> {
 
     fn refuse(&mut self, mut lane: Lane) {
         let python = &self.loaded.python;
+        let engine = &lane.setup.engine;
         let message = match lane.setup.model {
-            Model::Interpreters => format!(
+            Model::Interpreters if engine == STDLIB_ENGINE => format!(
                 "{} {} has no executor over subinterpreters; it comes with 3.14",
                 python.implementation, python.version
             ),
-            model => format!("the engine {} has no {model}", lane.setup.engine),
+            Model::Interpreters => format!(
+                "the engine {engine} has no interpreters: the engine {STDLIB_ENGINE} has, from \
+                 Python 3.14 on"
+            ),
+            model => format!("the engine {engine} has no {model}"),
         };
         lane.failure = Some(Failure::new(FailureKind::Unavailable, message));
         self.lanes.push(lane);
