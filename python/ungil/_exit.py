@@ -36,6 +36,11 @@ def register(closing: Closing) -> None:
     _closings.add(closing)
 
 
+def unregister(closing: Closing) -> None:
+    """The executor was closed and has ended; what it holds can go."""
+    _closings.discard(closing)
+
+
 def _end() -> None:
     global is_exiting
 

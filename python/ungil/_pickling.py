@@ -717,10 +717,12 @@ def _importable_home(space: dict[str, Any]) -> str | None:
     return name
 
 
-@functools.cache
 def _cloudpickle() -> Any:
     from cloudpickle import cloudpickle
 
+    if not hasattr(cloudpickle, "Pickler"):
+        # A signal handler came in the middle of the import, and wants to send something itself.
+        raise pickle.PicklingError("cloudpickle is being imported at this moment")
     return cloudpickle
 
 

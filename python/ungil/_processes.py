@@ -104,7 +104,8 @@ class ProcessPoolExecutor(  # type: ignore[misc]
         )
         self._pool = pool = self._handle()
         self._processes: Any = _Processes(pool)
-        _exit.register(_exit.Closing(lambda: pool.close(False), pool.wait_closed, pool.is_closed))
+        self._closing = _exit.Closing(lambda: pool.close(False), pool.wait_closed, pool.is_closed)
+        _exit.register(self._closing)
         # An executor that is dropped runs what it has, and its workers end.
         weakref.finalize(self, pool.close, False).atexit = False
 
@@ -131,6 +132,7 @@ class ProcessPoolExecutor(  # type: ignore[misc]
         self._pool.close(cancel_futures)
         if wait:
             self._pool.wait_closed()
+            _exit.unregister(self._closing)
             _core.flush_announcements()
 
     def terminate_workers(self) -> None:

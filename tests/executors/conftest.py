@@ -14,10 +14,6 @@ from executors.rendezvous import SOON_S, Gate, Mailbox
 Make = Callable[..., Any]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "kinds(*kinds): the kinds of executors to run a test for")
-
-
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Lets tests fork, whatever other threads there are: that choice is the test's."""
     # From 3.12 on Python warns about it.

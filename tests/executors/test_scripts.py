@@ -700,3 +700,76 @@ def test_program_is_run_by_this_interpreter(run_script: Any) -> None:
             print(*executor.submit(executable).result())
     """)
     assert out.split() == [sys.executable, sys.prefix]
+
+
+class TestDaemonThreads:
+    """Threads that the interpreter leaves to themselves at its end."""
+
+    def test_that_submit_and_wait_do_not_abort_it(self, run_script: Any) -> None:
+        script = """
+            import threading, time
+
+            executor = make(2)
+            executor.submit(abs, 1).result()
+
+            def work():
+                while True:
+                    try:
+                        executor.submit(time.sleep, 0.001).result()
+                    except RuntimeError:
+                        return
+
+            for _ in range(4):
+                threading.Thread(target=work, daemon=True).start()
+            time.sleep(0.1)
+            print("end")
+        """
+        assert run_script(script) == "end\n"
+
+    @only_processes
+    def test_that_pickle_do_not_abort_it(self, run_script: Any) -> None:
+        script = """
+            import sys, threading, time
+
+            class Slow:
+                def __del__(self, sleep=time.sleep):
+                    sleep(0.5)
+
+            class Argument:
+                def __reduce__(self):
+                    pickling.set()
+                    time.sleep(0.2)
+                    return int, ()
+
+            pickling = threading.Event()
+            executor = make(1)
+            executor.submit(abs, 1).result()
+            sys.slow = Slow()  # the interpreter takes its time to end
+            threading.Thread(target=lambda: executor.submit(abs, Argument()), daemon=True).start()
+            pickling.wait()
+            print("end")
+        """
+        assert run_script(script) == "end\n"
+
+
+@only_processes
+def test_memory_goes_with_a_pool_that_was_shut_down(run_script: Any) -> None:
+    out = run_script("""
+        import time
+
+        def shared_bytes():
+            with open("/proc/self/status") as status:
+                fields = dict(line.split(":", 1) for line in status)
+            return int(fields["RssShmem"].split()[0]) * 1024
+
+        with make(1) as executor:
+            for _ in range(3):
+                executor.submit(len, bytes(20 << 20)).result()
+        del executor
+        # The pool's own thread lets go of it last.
+        give_up_at = time.monotonic() + 10
+        while shared_bytes() > 10 << 20 and time.monotonic() < give_up_at:
+            time.sleep(0.01)
+        print(shared_bytes() < 10 << 20)
+    """)
+    assert out == "True\n"

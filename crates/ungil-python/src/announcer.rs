@@ -103,7 +103,7 @@ impl Announcer {
         if !self.threads.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
             return Ok(());
         }
-        let module = py.import("ungil._futures")?;
+        let module = crate::call::import(py, "ungil._futures")?;
         let threads: Vec<Py<PyAny>> = module.call_method0("start_announcer")?.extract()?;
         // Another thread may have started some meanwhile: then these serve as well.
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).extend(threads);
@@ -111,7 +111,7 @@ impl Announcer {
     }
 
     fn is_current_thread(&self, py: Python<'_>) -> PyResult<bool> {
-        let current = py.import("threading")?.call_method0("current_thread")?;
+        let current = crate::call::import(py, "threading")?.call_method0("current_thread")?;
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(threads.iter().any(|thread| thread.bind(py).is(&current)))
     }

@@ -24,6 +24,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use ungil_pool::{Inline, Lent};
 
+use crate::call::{call, call_method};
+
 const CALL: u8 = b'C';
 const VALUE: u8 = b'V';
 const PICKLE: u8 = b'P';
@@ -148,7 +150,7 @@ fn pickle(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> 
         }
         Some(definitions) => {
             encoded.head.push(DEFINED);
-            let written = marshal(py)?.call_method1("dumps", ((definitions, bytes),))?;
+            let written = call_method(marshal(py)?, "dumps", ((definitions, bytes),))?;
             encoded.head.extend_from_slice(written.cast::<PyBytes>()?.as_bytes());
         }
     }
@@ -314,7 +316,7 @@ fn decode<'py>(
         VALUE => Ok(Decoded::Value(plain(py, &mut rest, buffers)?)),
         PICKLE => loads(py, rest, buffers, lent).map(Decoded::Value),
         DEFINED => {
-            let pair = marshal(py)?.call_method1("loads", (PyBytes::new(py, rest),))?;
+            let pair = call_method(marshal(py)?, "loads", (PyBytes::new(py, rest),))?;
             let (definitions, bytes): (Bound<'_, PyAny>, Bound<'_, PyBytes>) = pair.extract()?;
             define(&definitions)?;
             loads(py, bytes.as_bytes(), buffers, lent).map(Decoded::Value)
@@ -391,7 +393,7 @@ fn loads<'py>(
     let loads = LOADS.import(py, "pickle", "loads")?;
     let bytes = PyBytes::new(py, bytes);
     let Some(lent) = lent.filter(|_| !buffers.is_empty()) else {
-        return loads.call1((bytes,));
+        return call(loads, &(bytes,).into_pyobject(py)?, None);
     };
     let buffers: PyResult<Vec<_>> = buffers
         .iter()
@@ -401,7 +403,7 @@ fn loads<'py>(
         .collect();
     let keywords = PyDict::new(py);
     keywords.set_item("buffers", PyList::new(py, buffers?)?)?;
-    loads.call((bytes,), Some(&keywords))
+    call(loads, &(bytes,).into_pyobject(py)?, Some(&keywords))
 }
 
 pub fn marshal(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {

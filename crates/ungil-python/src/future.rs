@@ -19,6 +19,7 @@ use ungil_pool::{Cell, Origin, Pool, Waited, Waiter};
 use ungil_shm::Wake;
 
 use crate::announcer::announcer;
+use crate::call::{call, call_method};
 use crate::interrupt::Interrupt;
 
 /// Where the outcome comes from.
@@ -441,7 +442,12 @@ impl LazyFuture {
         let py = slf.py();
         static CONDITION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let made = Attributes {
-            condition: CONDITION.import(py, "threading", "Condition")?.call0()?.unbind(),
+            condition: call(
+                CONDITION.import(py, "threading", "Condition")?,
+                &PyTuple::empty(py),
+                None,
+            )?
+            .unbind(),
             waiters: PyList::empty(py).unbind(),
             callbacks: PyList::empty(py).unbind(),
         };
@@ -478,15 +484,15 @@ impl LazyFuture {
         };
         let condition = attributes.condition.bind(py);
         let tell = || -> PyResult<bool> {
-            condition.call_method0("acquire")?;
+            call_method(condition, "acquire", ())?;
             let is_first = !slf.get().is_announced.swap(true, Ordering::AcqRel);
             let told = is_first.then(|| -> PyResult<()> {
                 for waiter in attributes.waiters.bind(py).iter() {
-                    waiter.call_method1(method, (slf,))?;
+                    call_method(&waiter, method, (slf,))?;
                 }
-                condition.call_method0("notify_all").map(drop)
+                call_method(condition, "notify_all", ()).map(drop)
             });
-            condition.call_method0("release")?;
+            call_method(condition, "release", ())?;
             told.transpose()?;
             Ok(is_first)
         };
@@ -506,8 +512,9 @@ impl LazyFuture {
         let py = slf.py();
         let callbacks: Vec<_> = attributes.callbacks.bind(py).iter().collect();
         for callback in callbacks {
-            if let Err(error) = callback.call1((slf,)) {
-                let logged = py.import("ungil._futures").and_then(|module| {
+            let called = (slf,).into_pyobject(py).and_then(|args| call(&callback, &args, None));
+            if let Err(error) = called {
+                let logged = crate::call::import(py, "ungil._futures").and_then(|module| {
                     module.call_method1("log_callback_error", (slf, error.value(py)))
                 });
                 if let Err(error) = logged {

@@ -5,6 +5,7 @@
 //! [`error`] alone, and everything that waits does so detached from the interpreter.
 
 mod announcer;
+mod call;
 mod codec;
 mod command;
 mod compare;

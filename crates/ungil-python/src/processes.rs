@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::PyTraverseError;
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
@@ -16,6 +16,7 @@ use ungil_pool::{
     Refusal, Settings, Task, Waited,
 };
 
+use crate::call::{call, call_method};
 use crate::codec::{self, Arrived, BufferCollector, Decoded, Encoded, Pickler};
 use crate::future::{LazyFuture, Settled, Source, deadline_after};
 use crate::interrupt::Interrupt;
@@ -303,8 +304,12 @@ impl Opened {
         let task = Task { function: Some(function), payload };
         let (cell, missing) =
             self.pool.submit(task).map_err(|refusal| refusal_error(py, refusal))?;
-        if missing > 0 {
-            self.start(py, missing)?;
+        if missing > 0
+            && let Err(error) = self.start(py, missing)
+        {
+            // The caller gets no future, so nothing shall run.
+            self.pool.cancel(&cell);
+            return Err(error);
         }
         let source = Source::Process { pool: self.pool.clone(), cell, name };
         LazyFuture::of(self.future_class.bind(py), source)
@@ -320,17 +325,12 @@ impl Opened {
         Ok(())
     }
 
-    /// Starts workers that look like this process does now.
+    /// Starts workers that look like this process does now. What a signal handler raises meanwhile comes
+    /// out of the call.
     fn start(&self, py: Python<'_>, count: usize) -> PyResult<()> {
-        let captured = self.capture.bind(py).call0().and_then(|it| it.extract());
-        let (bytes, numbers): (Bound<'_, PyBytes>, Vec<i32>) = match captured {
-            Ok(captured) => captured,
-            Err(error) => {
-                // Nobody would run the tasks, and nobody would say why.
-                self.pool.break_down(&format!("a worker could not be described: {error}"));
-                return Err(error);
-            }
-        };
+        let captured = call(self.capture.bind(py), &PyTuple::empty(py), None);
+        let captured = captured.and_then(|it| it.extract());
+        let (bytes, numbers): (Bound<'_, PyBytes>, Vec<i32>) = captured?;
         let descriptors: std::io::Result<Vec<OwnedFd>> = numbers
             .into_iter()
             .map(|number| {
@@ -362,6 +362,9 @@ impl Opened {
         error: PyErr,
         name: &str,
     ) -> PyResult<Bound<'py, LazyFuture>> {
+        if error.is_instance_of::<PyKeyboardInterrupt>(py) {
+            return Err(error);
+        }
         self.pool.check_open().map_err(|refusal| refusal_error(py, refusal))?;
         let unsent = self.unsent.fetch_add(1, Ordering::Relaxed) + 1;
         let missing = self.pool.missing_workers(unsent);
@@ -404,8 +407,8 @@ impl Opened {
         }
         type Guards<'py> = Option<Vec<(u8, Py<PyAny>, Py<PyAny>, Py<PyAny>)>>;
         let (bytes, definitions, guards): (Bound<'_, PyAny>, Bound<'_, PyAny>, Guards<'_>) =
-            self.encoder.bind(py).call_method1("dumps_function", (function,))?.extract()?;
-        let written = codec::marshal(py)?.call_method1("dumps", ((definitions, bytes),))?;
+            call_method(self.encoder.bind(py), "dumps_function", (function,))?.extract()?;
+        let written = call_method(codec::marshal(py)?, "dumps", ((definitions, bytes),))?;
         let written = written.cast::<PyBytes>()?.as_bytes();
         let written = self.pool.function(written, guards.is_some()).map_err(no_memory)?;
         let name = name_of(function);
@@ -438,7 +441,7 @@ impl Pickler for Opened {
         value: &Bound<'py, PyAny>,
         collector: &Bound<'py, BufferCollector>,
     ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyTuple>>)> {
-        let dumped = self.encoder.bind(value.py()).call_method1("dumps", (value, collector))?;
+        let dumped = call_method(self.encoder.bind(value.py()), "dumps", (value, collector))?;
         dumped.extract()
     }
 }
@@ -455,6 +458,10 @@ pub fn settle(py: Python<'_>, cell: &Cell, name: &str) -> Settled {
         None => Settled::Cancelled,
         Some(Outcome::Returned(received)) => match value(py, received) {
             Ok(value) => Settled::Returned(value.unbind()),
+            // Ctrl-C while the result was rebuilt: whoever waits shall hear of just that.
+            Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => {
+                Settled::Raised(error.into_value(py))
+            }
             Err(error) => raised(py, "result_not_rebuilt", (error.into_value(py), name)),
         },
         Some(Outcome::Raised(received)) => match value(py, received) {
@@ -493,12 +500,15 @@ fn value<'py>(py: Python<'py>, received: Received) -> PyResult<Bound<'py, PyAny>
 fn raised<'py>(
     py: Python<'py>,
     maker: &str,
-    arguments: impl pyo3::call::PyCallArgs<'py>,
+    arguments: impl IntoPyObject<
+        'py,
+        Target = PyTuple,
+        Output = Bound<'py, PyTuple>,
+        Error: Into<PyErr>,
+    >,
 ) -> Settled {
-    let made = py
-        .import("ungil._remote")
-        .and_then(|module| module.getattr(maker))
-        .and_then(|maker| maker.call1(arguments));
+    let made = crate::call::import(py, "ungil._remote")
+        .and_then(|module| call_method(&module, maker, arguments));
     let error = match made {
         Ok(made) => PyErr::from_value(made),
         Err(error) => error,
@@ -507,10 +517,10 @@ fn raised<'py>(
 }
 
 fn refusal_error(py: Python<'_>, refusal: Refusal) -> PyErr {
-    let made = py.import("ungil._remote").and_then(|module| match refusal {
-        Refusal::Closed => module.getattr("closed")?.call0(),
-        Refusal::Broken(reason) => module.getattr("pool_broken")?.call1((reason.as_ref(),)),
-        Refusal::Foreign => module.getattr("foreign_executor")?.call0(),
+    let made = crate::call::import(py, "ungil._remote").and_then(|module| match refusal {
+        Refusal::Closed => call_method(&module, "closed", ()),
+        Refusal::Broken(reason) => call_method(&module, "pool_broken", (reason.as_ref(),)),
+        Refusal::Foreign => call_method(&module, "foreign_executor", ()),
     });
     made.map_or_else(|error| error, PyErr::from_value)
 }

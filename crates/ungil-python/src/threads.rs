@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use ungil_pool::{Origin, Waiter};
 
+use crate::call;
 use crate::future::{LazyFuture, Progress, Settled, Source};
 use crate::worker::run_coroutine;
 
@@ -62,10 +63,11 @@ impl CallQueue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run_call(&self, py: Python<'_>, call: Call) {
-        let Call { future, function, args, kwargs } = call;
+    fn run_call(&self, py: Python<'_>, waiting: Call) {
+        let Call { future, function, args, kwargs } = waiting;
         let kwargs_bound = kwargs.as_ref().map(|kwargs| kwargs.bind(py));
-        let called = function.bind(py).call(args.bind(py), kwargs_bound).and_then(run_coroutine);
+        let called =
+            call::call(function.bind(py), args.bind(py), kwargs_bound).and_then(run_coroutine);
         drop((function, args, kwargs));
         let settled = match called {
             Ok(value) => Settled::Returned(value.unbind()),
@@ -140,7 +142,7 @@ impl CallQueue {
             if let Some(Source::Thread(progress)) = future.get().source()
                 && progress.begin()
             {
-                let error = py.import("ungil._remote")?.getattr("threads_broken")?;
+                let error = crate::call::import(py, "ungil._remote")?.getattr("threads_broken")?;
                 let error = PyErr::from_value(error.call1((reason.as_str(),))?);
                 LazyFuture::end(future, Settled::Raised(error.into_value(py)));
             }
@@ -271,12 +273,12 @@ impl ThreadPool {
         let queue = opened.queue.get();
         if !queue.origin.is_here() {
             return Err(PyErr::from_value(
-                py.import("ungil._remote")?.getattr("foreign_executor")?.call0()?,
+                crate::call::import(py, "ungil._remote")?.getattr("foreign_executor")?.call0()?,
             ));
         }
         let source = Source::Thread(Progress::new());
         let future = LazyFuture::of(opened.future_class.bind(py), source)?;
-        let call = Call {
+        let waiting = Call {
             future: future.clone().unbind(),
             function: r#fn.clone().unbind(),
             args: args.clone().unbind(),
@@ -286,15 +288,15 @@ impl ThreadPool {
             let mut inner = queue.lock();
             if let Some(reason) = inner.broken.clone() {
                 drop(inner);
-                let error = py.import("ungil._remote")?.getattr("threads_broken")?;
+                let error = crate::call::import(py, "ungil._remote")?.getattr("threads_broken")?;
                 return Err(PyErr::from_value(error.call1((reason,))?));
             }
             if inner.is_closed || IS_EXITING.load(Ordering::Acquire) {
                 drop(inner);
-                let error = py.import("ungil._remote")?.getattr("closed")?.call0()?;
+                let error = crate::call::import(py, "ungil._remote")?.getattr("closed")?.call0()?;
                 return Err(PyErr::from_value(error));
             }
-            inner.calls.push_back(call);
+            inner.calls.push_back(waiting);
             if inner.looking >= inner.calls.len() {
                 (Added::Yes, None)
             } else if let Some(sleeper) = inner.sleepers.pop() {
@@ -312,7 +314,7 @@ impl ThreadPool {
             sleeper.notify();
         }
         if let Added::AndWantsThread = added
-            && let Err(error) = opened.start_thread.bind(py).call0()
+            && let Err(error) = call::call(opened.start_thread.bind(py), &PyTuple::empty(py), None)
         {
             let mut inner = queue.lock();
             inner.threads -= 1;

@@ -14,6 +14,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use ungil_pool::{Data, FUNCTION_USED_ONCE, Job, Opened, Origin, Status, Ticket, Worker};
 
+use crate::call::{call, call_method};
 use crate::codec::{self, Arrived, BufferCollector, Decoded, Encoded, Pickler};
 
 /// Functions that a worker remembers; the oldest is forgotten first.
@@ -186,7 +187,7 @@ impl WorkerProcess {
             Decoded::Call(args, kwargs) => (args, kwargs),
             Decoded::Value(call) => unpack(&call).map_err(at("arguments"))?,
         };
-        let value = function.bind(py).call(args, kwargs.as_ref());
+        let value = call(function.bind(py), &args, kwargs.as_ref());
         drop(function);
         let value = value.and_then(run_coroutine).map_err(at("call"))?;
         codec::encode_value(&value, &ResultPickler).map_err(at("result"))
@@ -264,7 +265,8 @@ impl WorkerProcess {
             self.defined.store(number, Ordering::Relaxed);
             hooks.define.bind(py).call1((&definitions,))?;
         }
-        let function = py.import("pickle")?.call_method1("loads", (pickle,))?.unbind();
+        let function =
+            crate::call::import(py, "pickle")?.call_method1("loads", (pickle,))?.unbind();
         if number & FUNCTION_USED_ONCE == 0 {
             let known = Known {
                 function: function.clone_ref(py),
@@ -301,8 +303,7 @@ impl Pickler for ResultPickler {
 
 /// An exception, as the parent can rebuild it; with where it came from.
 fn encode_error(py: Python<'_>, stage: &str, error: &PyErr) -> PyResult<Encoded> {
-    let encoded = py
-        .import("ungil._remote")?
+    let encoded = crate::call::import(py, "ungil._remote")?
         .call_method1("encode_exception", (error.clone_ref(py).into_value(py), stage))?;
     codec::encode_value(&encoded, &ResultPickler)
 }
@@ -331,5 +332,5 @@ pub fn run_coroutine(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } == 0 {
         return Ok(value);
     }
-    value.py().import("ungil._coroutines")?.call_method1("run", (value,))
+    call_method(value.py().import("ungil._coroutines")?.as_any(), "run", (value,))
 }
