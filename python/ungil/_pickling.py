@@ -14,6 +14,7 @@ only where something travels by value, and not to load it again.
 from __future__ import annotations
 
 import _thread
+import _weakref
 import copyreg
 import functools
 import gc
@@ -65,11 +66,12 @@ class Encoder:
         self._lock = _thread.allocate_lock()
         self._ids = itertools.count(1)
         self._last: dict[str, tuple[int, bytes]] = {}
-        self._inherited: dict[str, Any] = {}
+        self._inherited: dict[str, Callable[[], Any]] = {}
 
     def snapshot(self) -> None:
         """Notes what real forks of this process inherit, which then need not travel."""
-        self._inherited = dict(sys.modules[_MAIN].__dict__)
+        space = sys.modules[_MAIN].__dict__
+        self._inherited = {name: _reference(value) for name, value in space.items()}
 
     def dumps_function(
         self, function: Callable[..., Any]
@@ -150,7 +152,9 @@ class Encoder:
             node = nodes[name] = _Node(main, name, value)
             # What a worker was once told otherwise it does not have by inheritance any more.
             node.is_inherited = (
-                self._inherited.get(name, _NOWHERE) is value and name not in self._last
+                name in self._inherited
+                and self._inherited[name]() is value
+                and name not in self._last
             )
             pending += node.hard
             pending += node.soft
@@ -179,6 +183,18 @@ class Encoder:
                     last = self._last[name] = (next(self._ids), blob)
                 definitions.append((name, *last))
         return tuple(definitions)
+
+
+def _reference(value: Any) -> Callable[[], Any]:
+    """Gives the very object again, as long as it lives.
+
+    A weak reference where there can be one: an executor that is a global of the script must not
+    be kept alive by what it knows of the script.
+    """
+    try:
+        return _weakref.ref(value)
+    except TypeError:
+        return lambda: value
 
 
 class Namespace:

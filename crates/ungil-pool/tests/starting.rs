@@ -146,7 +146,7 @@ fn a_zygote_that_ended_before_it_was_asked_is_replaced() {
 #[test]
 fn a_worker_that_the_system_refuses_breaks_the_pool() {
     isolated(|| {
-        let fixture = Fixture::new(workers(2));
+        let fixture = Fixture::of(workers(2), "late");
         let mut gate = gated(&fixture);
         let cells = [fixture.submit("echo"), fixture.submit("echo")];
         gate.write_all(b"x.").expect("there is room");
