@@ -551,7 +551,10 @@ class TestSignals:
     """Ctrl-C and other signals to a program that waits."""
 
     WAITING = """
-        import os, sys, time
+        import os, signal, sys, time
+
+        # Whoever runs the tests may ignore Ctrl-C, and a program inherits that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
         def hold(path):
             with open(path):

@@ -267,6 +267,31 @@ mod tests {
     }
 
     #[test]
+    fn a_forked_child_does_not_wait_for_a_lock_that_nobody_there_holds() {
+        let cell = Arc::new(Cell::new(1));
+        let waiter = Arc::new(Waiter::default());
+        let held = cell.lock();
+        // SAFETY: the child makes calls that are made for this, and ends.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: if it waits after all, it is ended.
+            unsafe { libc::alarm(5) };
+            let is_fine = cell.take().is_none()
+                && cell.subscribe(Box::new(|| {}))
+                && cell.add_waiter(&waiter)
+                && cell.cancel().is_none();
+            cell.remove_waiter(&waiter);
+            // SAFETY: it does not return.
+            unsafe { libc::_exit(i32::from(!is_fine)) };
+        }
+        drop(held);
+        let pid = rustix::process::Pid::from_raw(pid).expect("a child was made");
+        let ended = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+        let status = ended.expect("it is our child").expect("it was waited for").1;
+        assert_eq!(status.exit_status(), Some(0), "{status:?}");
+    }
+
+    #[test]
     fn endings_read_well() {
         assert_eq!(Ending::Exited(3).to_string(), "exited with code 3");
         assert_eq!(Ending::Killed(9).to_string(), "was ended by signal 9");

@@ -996,6 +996,8 @@ mod tests {
     #[test]
     fn an_answer_not_taken_in_keeps_its_slot() {
         let mut bench = Bench::new(1);
+        // Nothing need be armed then, so nobody looks at answers on the way.
+        bench.core.is_caller_pumping = true;
         let first = bench.submit(&[b"first"]);
         let (slot, key, _) = bench.take(0).expect("it was sent");
         bench.answer(0, slot, key);
@@ -1004,6 +1006,7 @@ mod tests {
             assert!(bench.core.cancel(cell.key()));
             assert!(cell.is_cancelled());
         }
+        assert!(!first.is_over());
         let last = bench.submit(&[b"last"]);
         assert!(returned(&first), "there was room only after a look at the answers");
         let (slot, key, _) = bench.take(0).expect("it was sent");
@@ -1027,6 +1030,19 @@ mod tests {
         bench.answer(0, slot, key);
         bench.core.pump();
         assert!(returned(&cells[0]));
+    }
+
+    #[test]
+    fn an_idle_worker_gets_no_more_than_it_may_run() {
+        let mut bench = Bench::new(1);
+        (0..100).for_each(|_| bench.core.credit.note(500));
+        let cells: Vec<_> = (0..40).map(|_| bench.submit(&[b"task"])).collect();
+        bench.core.settings.tasks_per_worker_max = Some(3);
+        bench.add_worker(2);
+        bench.core.pump();
+        let sent = std::iter::from_fn(|| bench.take(1)).count();
+        assert_eq!(sent, 3);
+        assert!(cells.iter().all(|cell| !cell.is_over()));
     }
 
     #[test]

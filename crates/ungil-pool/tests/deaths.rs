@@ -243,25 +243,6 @@ fn a_worker_stopped_at_any_point_of_a_task_holds_up_one_task_at_most() {
 }
 
 #[test]
-fn an_answer_that_was_not_taken_in_keeps_its_place_when_the_ring_has_gone_round() {
-    isolated(|| {
-        let fixture = Fixture::of(settings(), "raw released 19");
-        let victim = fixture.submit("victim");
-        until(|| fixture.pids().first().is_some_and(|pid| state_of(*pid) == 'T'));
-        // The victim's slot is empty and its answer lies there. Each of these is sent and taken back
-        // without anybody looking at answers.
-        for _ in 0..511 {
-            assert!(fixture.pool().cancel(&fixture.submit("never")));
-        }
-        let last = fixture.submit("last");
-        assert_eq!(fixture.text(&victim), "victim");
-        signal(fixture.pids()[0], libc::SIGCONT);
-        assert_eq!(fixture.text(&last), "last");
-        fixture.close();
-    });
-}
-
-#[test]
 fn a_lost_zygote_crashes_what_runs_and_what_waits_runs_under_another() {
     isolated(|| {
         let fixture = Fixture::new(workers(2));
