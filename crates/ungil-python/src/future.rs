@@ -137,6 +137,8 @@ pub struct LazyFuture {
     attributes: OnceLock<Attributes>,
     /// The stdlib's waiters know that it is over.
     is_announced: AtomicBool,
+    /// Somebody cancels it, and if that succeeds, announces it: callbacks are called in there.
+    is_canceller_announcing: AtomicBool,
 }
 
 #[pymethods]
@@ -148,6 +150,7 @@ impl LazyFuture {
             settled: OnceLock::new(),
             attributes: OnceLock::new(),
             is_announced: AtomicBool::new(false),
+            is_canceller_announcing: AtomicBool::new(false),
         }
     }
 
@@ -224,6 +227,8 @@ impl LazyFuture {
     ///     Whether it is cancelled; it will then never run.
     fn cancel(slf: &Bound<'_, Self>) -> bool {
         let future = slf.get();
+        // Before it is: the announcer would hear of it at once.
+        future.is_canceller_announcing.store(true, Ordering::Release);
         let is_cancelled_now = match future.source.get() {
             Some(Source::Process { pool, cell, .. }) => pool.cancel(cell),
             Some(Source::Thread(progress)) => {
@@ -235,7 +240,7 @@ impl LazyFuture {
             }
             _ => false,
         };
-        if is_cancelled_now && Self::announce(slf) {
+        if is_cancelled_now && Self::announce_now(slf) {
             Self::call_back(slf);
         }
         is_cancelled_now || future.cancelled()
@@ -471,10 +476,20 @@ impl LazyFuture {
     /// # Returns
     /// Whether this call did; the callbacks are then to be called.
     pub fn announce(slf: &Bound<'_, Self>) -> bool {
-        let Some(attributes) = slf.get().attributes.get() else { return false };
-        if slf.get().is_announced.load(Ordering::Acquire) {
+        if !slf.get().is_materialised() {
             return false;
         }
+        let future = slf.get();
+        let is_left_to_canceller =
+            future.is_canceller_announcing.load(Ordering::Acquire) && future.cancelled();
+        if is_left_to_canceller || future.is_announced.load(Ordering::Acquire) {
+            return false;
+        }
+        Self::announce_now(slf)
+    }
+
+    fn announce_now(slf: &Bound<'_, Self>) -> bool {
+        let Some(attributes) = slf.get().attributes.get() else { return false };
         let py = slf.py();
         let settled = slf.get().settled.get().or_else(|| Self::settle(slf));
         let method = match settled {
