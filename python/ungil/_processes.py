@@ -7,14 +7,13 @@ import multiprocessing
 import os
 import select
 import signal
-import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future as _StdlibFuture
 from contextlib import suppress
 from typing import Any
 
-from ungil import _core, _exit, _likeness, _mapping
+from ungil import _core, _cpus, _exit, _likeness, _mapping
 from ungil._futures import Future
 from ungil._pickling import Encoder
 
@@ -59,7 +58,7 @@ class ProcessPoolExecutor(  # type: ignore[misc]
         threads_per_worker: int = 1,
     ) -> None:
         if max_workers is None:
-            max_workers = _cpu_count() or 1
+            max_workers = _cpus.count()
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
@@ -158,12 +157,6 @@ class ProcessPoolExecutor(  # type: ignore[misc]
         if operation not in signals:
             raise ValueError(f"Invalid operation: {operation!r}")
         self._end_workers(signals[operation])
-
-
-def _cpu_count() -> int | None:
-    if sys.version_info >= (3, 13):
-        return os.process_cpu_count()
-    return os.cpu_count()
 
 
 class WorkerHandle:

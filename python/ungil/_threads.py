@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
-import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures._base import LOGGER
 from typing import Any
 
-from ungil import _core, _coroutines, _exit, _mapping
+from ungil import _core, _coroutines, _cpus, _exit, _mapping
 from ungil._futures import Future
 
 __all__ = ["ThreadPoolExecutor"]
@@ -46,7 +44,7 @@ class ThreadPoolExecutor(_core.ThreadPool, _mapping.Mapping, concurrent.futures.
         initargs: tuple[Any, ...] = (),
     ) -> None:
         if max_workers is None:
-            max_workers = min(32, (_cpu_count() or 1) + 4)
+            max_workers = min(32, _cpus.count() + 4)
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
@@ -87,12 +85,6 @@ class ThreadPoolExecutor(_core.ThreadPool, _mapping.Mapping, concurrent.futures.
         self._queue.close(cancel_futures)
         if wait:
             _join(self._threads)
-
-
-def _cpu_count() -> int | None:
-    if sys.version_info >= (3, 13):
-        return os.process_cpu_count()
-    return os.cpu_count()
 
 
 def _join(threads: set[threading.Thread]) -> None:

@@ -13,7 +13,7 @@ pub const REFILL: u32 = 2;
 pub const EVERY_COMMIT: u32 = 4;
 
 /// The worker shall end when its ring is empty.
-pub const STOP: u32 = 1;
+pub use ungil_shm::channel::STOP;
 
 /// Set in the number of a function that is called once, so that no worker need keep it.
 pub const FUNCTION_USED_ONCE: u64 = 1 << 63;
