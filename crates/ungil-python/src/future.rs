@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTimeoutError};
+use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::sync::{OnceLockExt, PyOnceLock};
-use pyo3::types::{PyList, PyTuple, PyType};
+use pyo3::types::{PyList, PyString, PyTuple, PyType};
 use ungil_pool::{Cell, Origin, Pool, Waited, Waiter};
 use ungil_shm::Wake;
 
@@ -294,6 +295,20 @@ impl LazyFuture {
         }
     }
 
+    fn __setattr__(
+        slf: &Bound<'_, Self>,
+        name: &Bound<'_, PyString>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        // What is set may refer to the future.
+        track(slf);
+        set_attribute(slf, name, value.as_ptr())
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
+        set_attribute(slf, name, std::ptr::null_mut())
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self.settled.get() {
             Some(Settled::Returned(value)) => visit.call(value)?,
@@ -324,6 +339,7 @@ impl LazyFuture {
         let made = unsafe { Bound::from_owned_ptr_or_err(class.py(), made) }?;
         let made = made.cast_into::<Self>()?;
         let _ = made.get().source.set(source);
+        untrack(&made);
         Ok(made)
     }
 
@@ -331,6 +347,7 @@ impl LazyFuture {
     pub fn failed<'py>(class: &Bound<'py, PyType>, error: PyErr) -> PyResult<Bound<'py, Self>> {
         let future = Self::of(class, Source::Nowhere)?;
         let _ = future.get().settled.set(Settled::Raised(error.into_value(class.py())));
+        track(&future);
         Ok(future)
     }
 
@@ -347,6 +364,7 @@ impl LazyFuture {
     /// Ends a thread's task, and tells whoever waits.
     pub fn end(slf: &Bound<'_, Self>, settled: Settled) {
         let future = slf.get();
+        track_if_refers(slf, &settled);
         let _ = future.settled.set(settled);
         // Before those who wait for the result are woken: they find the attributes in keeping.
         let is_announced_now = Self::announce(slf);
@@ -427,7 +445,9 @@ impl LazyFuture {
             Some(Source::Process { cell, name, .. }) => {
                 // Decoding runs Python code, which may let another thread in here.
                 let decode = || crate::processes::settle(slf.py(), cell, name);
-                Some(future.settled.get_or_init_py_attached(slf.py(), decode))
+                let settled = future.settled.get_or_init_py_attached(slf.py(), decode);
+                track_if_refers(slf, settled);
+                Some(settled)
             }
             Some(Source::Thread(progress)) => {
                 if progress.state.load(Ordering::Acquire) == CANCELLED {
@@ -456,6 +476,7 @@ impl LazyFuture {
             waiters: PyList::empty(py).unbind(),
             callbacks: PyList::empty(py).unbind(),
         };
+        track(slf);
         if future.attributes.set(made).is_ok() {
             if let Some(Source::Process { pool, cell, .. }) = future.source.get() {
                 announcer().start(py)?;
@@ -538,6 +559,53 @@ impl LazyFuture {
             }
         }
     }
+}
+
+/// Takes a new future out of the garbage collector's sight.
+///
+/// It refers to no Python object yet, so no cycle can lead through it; and with thousands of futures
+/// in a list, looking at each of them again and again was a seventh of what submitting costs.
+fn untrack(future: &Bound<'_, LazyFuture>) {
+    // Without the GIL the collector keeps no list, and another thread might track it meanwhile.
+    if cfg!(not(Py_GIL_DISABLED)) {
+        // SAFETY: the object is alive, and of a type that the collector knows.
+        unsafe { ffi::PyObject_GC_UnTrack(future.as_ptr().cast()) };
+    }
+}
+
+/// Shows a future to the garbage collector, before it refers to anything that may refer back.
+fn track(future: &Bound<'_, LazyFuture>) {
+    // SAFETY: the object is alive, and of a type that the collector knows.
+    let is_tracked = unsafe { ffi::PyObject_GC_IsTracked(future.as_ptr()) } != 0;
+    if !is_tracked {
+        // SAFETY: as above; it is not tracked, and no other thread can have come in between.
+        unsafe { ffi::PyObject_GC_Track(future.as_ptr().cast()) };
+    }
+}
+
+fn track_if_refers(future: &Bound<'_, LazyFuture>, settled: &Settled) {
+    let refers = match settled {
+        Settled::Returned(value) => {
+            // SAFETY: the value is alive.
+            let is_seen = unsafe { ffi::PyObject_IS_GC(value.as_ptr()) };
+            is_seen != 0
+        }
+        Settled::Raised(_) => true,
+        Settled::Cancelled => false,
+    };
+    if refers {
+        track(future);
+    }
+}
+
+fn set_attribute(
+    future: &Bound<'_, LazyFuture>,
+    name: &Bound<'_, PyString>,
+    value: *mut ffi::PyObject,
+) -> PyResult<()> {
+    // SAFETY: the objects are alive; without a value the attribute is deleted.
+    let code = unsafe { ffi::PyObject_GenericSetAttr(future.as_ptr(), name.as_ptr(), value) };
+    if code == 0 { Ok(()) } else { Err(PyErr::fetch(future.py())) }
 }
 
 /// The moment so many seconds from now; `None` if it is too far to be reckoned.

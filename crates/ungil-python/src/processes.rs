@@ -1,6 +1,5 @@
 //! `ungil.ProcessPoolExecutor`: Python's side of a pool of worker processes.
 
-use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,6 +10,7 @@ use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
+use rustc_hash::FxHashMap;
 use ungil_pool::{
     Cancel, Cell, Crash, Ending, Failure, Function, Likeness, Outcome, Payload, Pool, Received,
     Refusal, Settings, Task, Waited,
@@ -34,7 +34,7 @@ struct Opened {
     encoder: Py<PyAny>,
     capture: Py<PyAny>,
     future_class: Py<PyType>,
-    functions: Mutex<HashMap<usize, Arc<Known>>>,
+    functions: Mutex<FxHashMap<usize, Arc<Known>>>,
     /// Tasks that could not be encoded. They count when workers are started, as in the stdlib.
     unsent: AtomicUsize,
     is_fork: bool,
@@ -137,7 +137,7 @@ impl ProcessPool {
             encoder,
             capture,
             future_class,
-            functions: Mutex::new(HashMap::new()),
+            functions: Mutex::default(),
             unsent: AtomicUsize::new(0),
             is_fork: start_method == "fork",
             is_forked: AtomicBool::new(false),

@@ -1,7 +1,7 @@
 //! A worker process: decodes tasks, calls, encodes results.
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,6 +12,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
+use rustc_hash::FxHashMap;
 use ungil_pool::{Data, FUNCTION_USED_ONCE, Job, Opened, Origin, Status, Ticket, Worker};
 
 use crate::call::{call, call_method};
@@ -35,7 +36,7 @@ pub struct WorkerProcess {
 
 #[derive(Default)]
 struct Functions {
-    known: HashMap<u64, Known>,
+    known: FxHashMap<u64, Known>,
     order: VecDeque<u64>,
 }
 
