@@ -1,7 +1,7 @@
 """The Rust core of ungil."""
 
 import concurrent.futures
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, Self
 
 from ungil._workload import Workload
@@ -149,13 +149,26 @@ class ProcessPool:
     ) -> None: ...
     def _handle(self) -> ProcessPoolHandle: ...
     def _prepare(self, function: Callable[..., Any]) -> PreparedFunction: ...
-    def _submit_prepared(
-        self, function: PreparedFunction, args: tuple[Any, ...]
-    ) -> concurrent.futures.Future[Any]: ...
+    def _map(
+        self,
+        function: PreparedFunction,
+        items: Iterable[Any],
+        is_many: bool,
+        timeout: float | None,
+        ahead: int | None,
+    ) -> MapResults: ...
     def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> concurrent.futures.Future[Any]:
         """Runs ``fn(*args, **kwargs)`` in a worker process."""
+
+class MapResults:
+    """The results of a call of ``map``, in the order of the items."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def close(self) -> None:
+        """Cancels what has not begun, and ends."""
 
 class BufferCollector:
     """Keeps the buffers that a pickler takes out of band."""

@@ -51,20 +51,26 @@ class Mapping:
                 raise TypeError("buffersize must be an integer or None")
             if buffersize < 1:
                 raise ValueError("buffersize must be None or > 0")
+        ahead = None if buffersize is None else buffersize * chunksize
+        return self._map_items(fn, iterables, timeout, ahead)
+
+    def _map_items(
+        self,
+        fn: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        timeout: float | None,
+        ahead: int | None,
+    ) -> Iterator[Any]:
         end = None if timeout is None else timeout + time.monotonic()
         items = zip(*iterables, strict=False)
-        submit = self._submitter(fn)
-        if buffersize is None:
-            futures = deque(submit(*arguments) for arguments in items)
+        if ahead is None:
+            submit = self.submit  # type: ignore[attr-defined]
+            futures = deque(submit(fn, *arguments) for arguments in items)
             return _results(futures, end, None, iter(()))
-        ahead = itertools.islice(items, buffersize * chunksize)
-        futures = deque(submit(*arguments) for arguments in ahead)
         # An executor that is dropped takes no further items.
-        return _results(futures, end, _weakly(self, fn), items)
-
-    def _submitter(self, fn: Callable[..., Any]) -> Callable[..., Future[Any]]:
-        submit = self.submit  # type: ignore[attr-defined]
-        return lambda *arguments: submit(fn, *arguments)
+        submit = _weakly(self, fn)
+        futures = deque(submit(*arguments) for arguments in itertools.islice(items, ahead))
+        return _results(futures, end, submit, items)
 
 
 def _weakly(executor: Mapping, fn: Callable[..., Any]) -> Callable[..., Future[Any] | None]:

@@ -8,8 +8,7 @@ import os
 import select
 import signal
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future as _StdlibFuture
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -108,17 +107,24 @@ class ProcessPoolExecutor(  # type: ignore[misc]
         # An executor that is dropped runs what it has, and its workers end.
         weakref.finalize(self, pool.close, False).atexit = False
 
-    def _submitter(self, fn: Callable[..., Any]) -> Callable[..., _StdlibFuture[Any]]:
+    def _map_items(
+        self,
+        fn: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        timeout: float | None,
+        ahead: int | None,
+    ) -> Iterator[Any]:
         if "submit" in self.__dict__ or type(self).submit is not ProcessPoolExecutor.submit:
             # Somebody counts or changes what is submitted.
-            return super()._submitter(fn)
+            return super()._map_items(fn, iterables, timeout, ahead)
         try:
             prepared = self._prepare(fn)
         except Exception:
             # Each future says why.
-            return super()._submitter(fn)
-        submit = self._submit_prepared
-        return lambda *arguments: submit(prepared, arguments)
+            return super()._map_items(fn, iterables, timeout, ahead)
+        if len(iterables) == 1:
+            return self._map(prepared, iterables[0], False, timeout, ahead)
+        return self._map(prepared, zip(*iterables, strict=False), True, timeout, ahead)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more calls.

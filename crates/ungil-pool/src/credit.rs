@@ -30,6 +30,11 @@ impl Credit {
         });
     }
 
+    /// How many tasks are done in so many ns; 0 where nothing is known.
+    pub fn within(&self, limit_ns: f64) -> u32 {
+        self.run_ns.map_or(0, |run_ns| (limit_ns / run_ns.max(1.0)).min(AHEAD_MAX) as u32)
+    }
+
     /// Tasks that a worker with so many threads may hold, running ones included.
     pub fn limit(&self, threads: u32) -> u32 {
         let ahead = match self.run_ns {
@@ -52,6 +57,16 @@ mod tests {
         assert_eq!(credit.limit(1), 2);
         (0..200).for_each(|_| credit.note(500));
         assert_eq!(credit.limit(1), 257);
+    }
+
+    #[test]
+    fn short_tasks_are_several_in_a_short_time() {
+        let mut credit = Credit::default();
+        assert_eq!(credit.within(10_000.0), 0);
+        (0..200).for_each(|_| credit.note(1_000));
+        assert!((9..=10).contains(&credit.within(10_000.0)));
+        credit.note(1_000_000_000);
+        assert_eq!(credit.within(10_000.0), 0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::cell::Cell;
+use crate::items::{Items, Results};
 use crate::task::Task;
 
 /// A task's number: its place in the ledger, and how often the place had been used before.
@@ -22,15 +23,60 @@ pub enum Place {
     },
 }
 
+/// What is to be run, and where its outcome goes.
+#[derive(Debug)]
+pub enum Work {
+    /// One call.
+    Call {
+        /// What is to be called.
+        task: Task,
+        /// Where its outcome goes.
+        cell: Arc<Cell>,
+    },
+    /// Some of a batch's items, one call each.
+    Chunk(Chunk),
+}
+
+/// Items of a batch that follow one another.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    /// The batch's items.
+    pub items: Arc<Items>,
+    /// Where outcomes go.
+    pub results: Arc<Results>,
+    /// The first item's number in the batch.
+    pub first: u32,
+    /// How many there are.
+    pub count: u32,
+    /// So many of them have ended.
+    pub ended: u32,
+}
+
 /// A task that has not ended.
 #[derive(Debug)]
 pub struct Entry {
     /// What is to be run.
-    pub task: Task,
+    pub work: Work,
     /// Where it is.
     pub place: Place,
-    /// Where its outcome goes.
-    pub cell: Arc<Cell>,
+}
+
+impl Entry {
+    /// The items, if it is about items.
+    pub fn chunk(&mut self) -> Option<&mut Chunk> {
+        match &mut self.work {
+            Work::Chunk(chunk) => Some(chunk),
+            Work::Call { .. } => None,
+        }
+    }
+
+    /// The call, if it is one.
+    pub fn task(&mut self) -> Option<&mut Task> {
+        match &mut self.work {
+            Work::Call { task, .. } => Some(task),
+            Work::Chunk(_) => None,
+        }
+    }
 }
 
 /// The tasks, by key.
@@ -38,11 +84,28 @@ pub struct Entry {
 pub struct Ledger {
     entries: Vec<(u32, Option<Entry>)>,
     unused: Vec<u32>,
+    chunks: usize,
 }
 
 impl Ledger {
     /// Adds a task that waits.
     pub fn add(&mut self, task: Task) -> (Key, Arc<Cell>) {
+        let (key, place) = self.place();
+        let cell = Arc::new(Cell::new(key));
+        let work = Work::Call { task, cell: cell.clone() };
+        *place = Some(Entry { work, place: Place::Waiting });
+        (key, cell)
+    }
+
+    /// Adds items that wait.
+    pub fn add_chunk(&mut self, chunk: Chunk) -> Key {
+        self.chunks += 1;
+        let (key, place) = self.place();
+        *place = Some(Entry { work: Work::Chunk(chunk), place: Place::Waiting });
+        key
+    }
+
+    fn place(&mut self) -> (Key, &mut Option<Entry>) {
         let index = self.unused.pop().unwrap_or_else(|| {
             self.entries.push((0, None));
             (self.entries.len() - 1) as u32
@@ -50,10 +113,7 @@ impl Ledger {
         let (generation, entry) = &mut self.entries[index as usize];
         // Key 0 is left free for messages that concern no task.
         *generation = generation.wrapping_add(1).max(1);
-        let key = u64::from(*generation) << 32 | u64::from(index);
-        let cell = Arc::new(Cell::new(key));
-        *entry = Some(Entry { task, place: Place::Waiting, cell: cell.clone() });
-        (key, cell)
+        (u64::from(*generation) << 32 | u64::from(index), entry)
     }
 
     /// The task of a key; `None` if it has ended or never was.
@@ -68,8 +128,9 @@ impl Ledger {
         if u64::from(*generation) != key >> 32 {
             return None;
         }
-        let removed = entry.take()?;
+        let mut removed = entry.take()?;
         self.unused.push(key as u32);
+        self.chunks -= usize::from(removed.chunk().is_some());
         Some(removed)
     }
 
@@ -83,12 +144,18 @@ impl Ledger {
                 drained.push(entry);
             }
         }
+        self.chunks = 0;
         drained
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
         self.entries.len() - self.unused.len()
+    }
+
+    /// How many of them are about items.
+    pub fn chunks(&self) -> usize {
+        self.chunks
     }
 
     /// Whether there are none.
@@ -103,12 +170,19 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Key, Ledger, Place};
+    use super::{Entry, Key, Ledger, Place, Work};
     use crate::payload::{Inline, Payload};
     use crate::task::Task;
 
     fn task() -> Task {
         Task { function: None, payload: Payload::Inline(Inline::empty()) }
+    }
+
+    fn key_of(entry: &Entry) -> Key {
+        match &entry.work {
+            Work::Call { cell, .. } => cell.key(),
+            Work::Chunk(_) => panic!("no items were added"),
+        }
     }
 
     #[test]
@@ -171,13 +245,13 @@ mod tests {
                     }
                     Step::Remove(which) if !ever.is_empty() => {
                         let key = ever[which % ever.len()];
-                        let removed = ledger.remove(key).map(|entry| entry.cell.key());
+                        let removed = ledger.remove(key).map(|entry| key_of(&entry));
                         prop_assert_eq!(removed, model.remove(&key).map(|cell| cell.key()));
                     }
                     Step::Remove(_) => {}
                     Step::Drain => {
                         let drained: HashSet<Key> =
-                            ledger.drain().iter().map(|entry| entry.cell.key()).collect();
+                            ledger.drain().iter().map(key_of).collect();
                         prop_assert_eq!(drained, model.drain().map(|(key, _)| key).collect());
                     }
                 }

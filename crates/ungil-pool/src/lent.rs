@@ -95,6 +95,14 @@ impl Lent {
         self.view.segment().read(offset, length)
     }
 
+    /// A private copy of the whole block, which has no parts then.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        if !self.returns.origin.is_here() {
+            return None;
+        }
+        self.view.segment().read(self.block.offset, self.block.length)
+    }
+
     /// Its length in bytes.
     pub fn length(&self) -> u64 {
         self.block.length

@@ -21,6 +21,9 @@ mod lent;
 
 mod task;
 
+mod items;
+mod pace;
+
 mod message;
 
 mod cell;
@@ -37,11 +40,13 @@ pub mod zygote;
 
 pub use cell::{Cell, Crash, Ending, Failure, Outcome, Received};
 pub use fork::{Origin, PerProcess};
+pub use items::{DESCRIPTION_BYTES, ITEMS_MAX, Items, Logged, Results, Run, RunOutcome, Source};
 pub use lent::Lent;
 pub use message::{FUNCTION_USED_ONCE, Status};
+pub use pace::Pace;
 pub use payload::{Inline, Payload};
 pub use pool::{Connect, Likeness, Pool, Refusal, Settings, Waited, WorkerProcess};
 pub use pump::Cancel;
 pub use task::{Function, Task};
 pub use waiter::Waiter;
-pub use worker::{Data, Job, Opened, Ticket, Worker};
+pub use worker::{AroundWait, Chunk, Data, Items as ChunkItems, Job, Opened, Ticket, Worker};

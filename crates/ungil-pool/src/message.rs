@@ -2,7 +2,9 @@
 
 use ungil_shm::Block;
 use ungil_shm::ring::Message;
+use ungil_shm::span::{self, SPAN_INLINE_BYTES};
 
+use crate::items::Items;
 use crate::payload::{Inline, Payload};
 
 /// The parent's doorbell is rung at every commit: a caller sleeps there.
@@ -17,6 +19,9 @@ pub use ungil_shm::channel::STOP;
 
 /// Set in the number of a function that is called once, so that no worker need keep it.
 pub const FUNCTION_USED_ONCE: u64 = 1 << 63;
+
+/// Set in the number of a function that is called with many items.
+const CALLS_ITEMS: u64 = 1 << 62;
 
 /// How far a worker has come; the number it writes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +55,9 @@ pub struct TaskMessage {
     pub function: Option<(u64, Block)>,
     /// Where the payload lies, if it is not in the slot.
     pub block: Option<Block>,
+    /// The items it is called with one after the other: the first one's number in the batch, and
+    /// how many there are.
+    pub items: Option<(u32, u32)>,
 }
 
 impl TaskMessage {
@@ -61,15 +69,49 @@ impl TaskMessage {
         Message::new(words, inline).unwrap_or_else(|| Message::plain(words))
     }
 
+    /// The message about items; `None` if they are not in the batch.
+    pub fn items_message(
+        key: u64,
+        items: &Items,
+        first: u32,
+        count: u32,
+        is_watched: bool,
+    ) -> Option<Message> {
+        let definition = items.function.block();
+        let number = items.function.number() | CALLS_ITEMS;
+        let (block, description) = items.part(first, count)?;
+        let words = [key, number, definition.offset, definition.length, block.offset, block.length];
+        let mut head = [0; SPAN_INLINE_BYTES];
+        head[..4].copy_from_slice(&first.to_ne_bytes());
+        head[4..8].copy_from_slice(&count.to_ne_bytes());
+        head[8..].get_mut(..description.len())?.copy_from_slice(description);
+        let bytes = span::inline(&head, count, is_watched)?;
+        Message::new(words, &bytes)
+    }
+
     /// Reads a message that arrived.
     pub fn read(message: &Message) -> TaskMessage {
         let [key, number, offset, length, block_offset, block_length] = message.words;
+        let items = (number & CALLS_ITEMS != 0).then(|| (half(message, 0), half(message, 4)));
+        let number = number & !CALLS_ITEMS;
         TaskMessage {
             key,
             function: (number != 0).then_some((number, Block { offset, length })),
             block: block(block_offset, block_length),
+            items,
         }
     }
+}
+
+/// The description of a message about items.
+pub fn description(message: &Message) -> Inline {
+    let bytes = message.inline().get(8..SPAN_INLINE_BYTES).unwrap_or_default();
+    Inline::new(bytes).unwrap_or_else(Inline::empty)
+}
+
+fn half(message: &Message, start: usize) -> u32 {
+    let bytes = message.inline().get(start..start + 4).and_then(|it| it.try_into().ok());
+    u32::from_ne_bytes(bytes.unwrap_or_default())
 }
 
 /// How a task ended, as a number in a slot.
@@ -82,7 +124,16 @@ pub enum Status {
     Raised = 2,
     /// Not a task: the initializer raised.
     InitializerFailed = 3,
+    /// Results of items, encoded one behind the other.
+    Items = 4,
+    /// The result of one item, as of a task.
+    ItemReturned = 5,
+    /// What the function raised for one item, as of a task.
+    ItemRaised = 6,
 }
+
+/// Set beside a status: nothing more will come of this chunk.
+const LAST: u64 = 1 << 8;
 
 /// A result as the parent sees it.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +146,10 @@ pub struct ResultMessage {
     pub run_ns: u64,
     /// Where the payload lies, if it is not in the slot.
     pub block: Option<Block>,
+    /// The items it is about, from the chunk's beginning: the first one, and how many.
+    pub items: (u32, u32),
+    /// Nothing more will come of the chunk.
+    pub is_last: bool,
 }
 
 impl ResultMessage {
@@ -105,16 +160,37 @@ impl ResultMessage {
         Message::new(words, inline).unwrap_or_else(|| Message::plain(words))
     }
 
+    /// The message about items. `item_ns` is what nine in ten of them took at most, 0 if that was
+    /// not measured.
+    pub fn items_message(
+        key: u64,
+        status: Status,
+        item_ns: u64,
+        (first, count): (u32, u32),
+        is_last: bool,
+        payload: &Payload,
+    ) -> Message {
+        let mut message = ResultMessage::message(key, status, item_ns, payload);
+        message.words[1] |= if is_last { LAST } else { 0 };
+        message.words[5] = u64::from(first) << 32 | u64::from(count);
+        message
+    }
+
     /// Reads a message that arrived.
     pub fn read(message: &Message) -> ResultMessage {
-        let [key, status, run_ns, offset, length, _] = message.words;
-        let status = match status {
+        let [key, status, run_ns, offset, length, items] = message.words;
+        let is_last = status & LAST != 0;
+        let status = match status & !LAST {
             1 => Some(Status::Returned),
             2 => Some(Status::Raised),
             3 => Some(Status::InitializerFailed),
+            4 => Some(Status::Items),
+            5 => Some(Status::ItemReturned),
+            6 => Some(Status::ItemRaised),
             _ => None,
         };
-        ResultMessage { key, status, run_ns, block: block(offset, length) }
+        let items = ((items >> 32) as u32, items as u32);
+        ResultMessage { key, status, run_ns, block: block(offset, length), items, is_last }
     }
 }
 
@@ -142,7 +218,7 @@ mod tests {
     use ungil_shm::Block;
     use ungil_shm::ring::{INLINE_BYTES, Message};
 
-    use super::{ResultMessage, Stage, Status, TaskMessage, inline};
+    use super::{LAST, ResultMessage, Stage, Status, TaskMessage, inline};
     use crate::payload::{Inline, Payload};
 
     fn payloads() -> impl Strategy<Value = Payload> {
@@ -179,7 +255,7 @@ mod tests {
         #[test]
         fn a_task_arrives_as_it_was_sent(
             key in any::<u64>(),
-            function in prop::option::of((1..=u64::MAX, blocks())),
+            function in prop::option::of((1..1u64 << 62, blocks())),
             payload in payloads(),
         ) {
             let message = TaskMessage::message(key, function, &payload);
@@ -212,7 +288,7 @@ mod tests {
         ) {
             let message = Message::new(words, &bytes).expect("it fits");
             let result = ResultMessage::read(&message);
-            prop_assert_eq!(result.status.is_some(), (1..=3).contains(&words[1]));
+            prop_assert_eq!(result.status.is_some(), (1..=6).contains(&(words[1] & !LAST)));
             prop_assert_eq!(result.block.is_some(), words[4] != 0);
             prop_assert_eq!(TaskMessage::read(&message).key, words[0]);
             prop_assert_eq!(inline(&message).bytes().to_vec(), bytes);

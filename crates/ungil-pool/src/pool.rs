@@ -16,12 +16,14 @@ use ungil_shm::{Arena, Bell, ParentEnd, View, Wake, reserve_bytes};
 
 use crate::cell::Cell;
 use crate::fork::Origin;
+use crate::items::{ITEMS_MAX, Items, Results, Source};
+use crate::ledger::Chunk;
 use crate::message::{CALLER, FUNCTION_USED_ONCE};
 use crate::payload::{self, Payload};
-use crate::pump::{Cancel, Core, Phase, Worker};
+use crate::pump::{Cancel, Core, Member, Phase};
 use crate::spin::Spin;
 use crate::supervisor;
-use crate::task::{Function, Task};
+use crate::task::{Function, StoredBlock, Task};
 use crate::waiter::Waiter;
 use crate::zygote::Connection;
 
@@ -84,6 +86,58 @@ pub struct WorkerProcess {
     pub pid: u32,
     /// Its pidfd.
     pub descriptor: Arc<OwnedFd>,
+}
+
+/// Something that callers wait for.
+trait Awaited {
+    /// Whether it has come.
+    fn is_over(&self) -> bool;
+
+    /// Adds a thread to wake when it comes; `false` if it has.
+    fn add_waiter(&self, waiter: &Arc<Waiter>) -> bool;
+
+    fn remove_waiter(&self, waiter: &Arc<Waiter>);
+
+    /// Lets the workers know that a caller is about to sleep until it comes.
+    fn watch(&self, _core: &mut Core) {}
+}
+
+impl Awaited for Cell {
+    fn is_over(&self) -> bool {
+        Cell::is_over(self)
+    }
+
+    fn add_waiter(&self, waiter: &Arc<Waiter>) -> bool {
+        Cell::add_waiter(self, waiter)
+    }
+
+    fn remove_waiter(&self, waiter: &Arc<Waiter>) {
+        Cell::remove_waiter(self, waiter);
+    }
+}
+
+/// The outcome of one item of a batch.
+struct Item<'a> {
+    results: &'a Arc<Results>,
+    item: u32,
+}
+
+impl Awaited for Item<'_> {
+    fn is_over(&self) -> bool {
+        self.results.has(self.item)
+    }
+
+    fn add_waiter(&self, waiter: &Arc<Waiter>) -> bool {
+        self.results.add_waiter(self.item, waiter)
+    }
+
+    fn remove_waiter(&self, waiter: &Arc<Waiter>) {
+        self.results.remove_waiter(waiter);
+    }
+
+    fn watch(&self, core: &mut Core) {
+        core.watch(self.results, self.item);
+    }
 }
 
 /// A pool of worker processes. Dropping it closes it; what was submitted is still run.
@@ -195,7 +249,7 @@ impl Pool {
         };
         let number = inner.functions.fetch_add(1, Ordering::Relaxed) + 1;
         let number = if will_come_again { number } else { number | FUNCTION_USED_ONCE };
-        Ok(Arc::new(Function::new(number, block, inner.arena.clone())))
+        Ok(Arc::new(Function::new(number, StoredBlock::of(&inner.arena, block))))
     }
 
     /// Stores what a task is called with.
@@ -230,6 +284,72 @@ impl Pool {
         };
         self.inner.lock().discard(&task.payload);
         Err(refusal)
+    }
+
+    /// Stores items that lie one behind the other, and where each ends.
+    ///
+    /// # Errors
+    /// The system has no memory left.
+    pub fn store_items(&self, bytes: &[u8], ends: Vec<u32>) -> io::Result<Source> {
+        let inner = &self.inner;
+        inner.check_origin()?;
+        let block = StoredBlock::allocate(&inner.arena, bytes.len() as u64)?;
+        let segment = {
+            let arena = inner.arena.lock().unwrap_or_else(PoisonError::into_inner);
+            arena.segment().clone()
+        };
+        if !segment.write(block.block().offset, bytes) {
+            return Err(io::Error::other("a block of shared memory lies outside of its arena"));
+        }
+        Ok(Source::Stored { block, ends: ends.into() })
+    }
+
+    /// Takes a batch: one call for each of so many items.
+    ///
+    /// # Returns
+    /// The place for their outcomes, and how many workers should be [started](Pool::start) now.
+    ///
+    /// # Errors
+    /// The pool takes no tasks.
+    pub fn submit_items(&self, items: Items, count: u32) -> Result<(Arc<Results>, usize), Refusal> {
+        if !self.inner.origin.is_here() {
+            return Err(Refusal::Foreign);
+        }
+        let results = Arc::new(Results::default());
+        let items = Arc::new(items);
+        let count = count.min(ITEMS_MAX);
+        let chunk = Chunk { items, results: results.clone(), first: 0, count, ended: 0 };
+        let mut core = self.inner.lock();
+        match (&core.broken, core.phase) {
+            (Some(reason), _) => Err(Refusal::Broken(reason.clone())),
+            (None, Phase::Open) => {
+                core.submit_items(chunk);
+                Ok((results, core.missing_workers(0)))
+            }
+            (None, _) => Err(Refusal::Closed),
+        }
+    }
+
+    /// Waits until the outcome of an item of a batch is there, which nobody has taken yet.
+    ///
+    /// `is_interrupted` is asked whenever a signal arrives in this thread.
+    pub fn wait_for_item(
+        &self,
+        results: &Arc<Results>,
+        item: u32,
+        deadline: Option<Instant>,
+        is_interrupted: &mut dyn FnMut() -> bool,
+    ) -> Waited {
+        self.inner.wait(&Item { results, item }, deadline, is_interrupted)
+    }
+
+    /// Cancels the items of a batch that no worker has begun.
+    pub fn cancel_items(&self, results: &Arc<Results>) {
+        if self.inner.origin.is_here() {
+            let mut core = self.inner.lock();
+            core.cancel_items(results);
+            core.settle();
+        }
     }
 
     /// Whether tasks are taken.
@@ -290,7 +410,7 @@ impl Pool {
         deadline: Option<Instant>,
         is_interrupted: &mut dyn FnMut() -> bool,
     ) -> Waited {
-        self.inner.wait(cell, deadline, is_interrupted)
+        self.inner.wait(&**cell, deadline, is_interrupted)
     }
 
     /// Takes in what the workers have done, without waiting.
@@ -413,7 +533,7 @@ impl Pool {
 
     /// How many tasks are not over.
     pub fn pending(&self) -> usize {
-        if self.inner.origin.is_here() { self.inner.lock().ledger.len() } else { 0 }
+        if self.inner.origin.is_here() { self.inner.lock().pending() } else { 0 }
     }
 }
 
@@ -516,7 +636,7 @@ impl Inner {
             Some(connection) => connection.clone(),
             None => line.insert(Arc::new((self.connect)()?)).clone(),
         };
-        self.lock().add_worker(Worker::new(number, end, view));
+        self.lock().add_worker(Member::new(number, end, view));
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![
             description.as_fd(),
             channel.as_fd(),
@@ -548,19 +668,19 @@ impl Inner {
 
     fn wait(
         &self,
-        cell: &Arc<Cell>,
+        awaited: &dyn Awaited,
         deadline: Option<Instant>,
         is_interrupted: &mut dyn FnMut() -> bool,
     ) -> Waited {
         loop {
-            if cell.is_over() {
+            if awaited.is_over() {
                 return Waited::Done;
             }
             if !self.origin.is_here() {
                 return Waited::Foreign;
             }
             if !self.is_pumped.swap(true, Ordering::AcqRel) {
-                let waited = self.pump_until(cell, deadline);
+                let waited = self.pump_until(awaited, deadline);
                 self.hand_over();
                 // Asked only now: a signal handler may itself wait for a task, and would wait for
                 // this caller to pump.
@@ -571,20 +691,21 @@ impl Inner {
             }
             let waiter = Arc::new(Waiter::default());
             self.callers().push_back(waiter.clone());
+            awaited.watch(&mut self.lock());
             // Who pumped may have left before it could see this caller.
-            let wake = if cell.add_waiter(&waiter) && self.is_pumped.load(Ordering::Acquire) {
+            let wake = if awaited.add_waiter(&waiter) && self.is_pumped.load(Ordering::Acquire) {
                 waiter.wait(deadline)
             } else {
                 Wake::Rung
             };
             self.callers().retain(|other| !Arc::ptr_eq(other, &waiter));
-            cell.remove_waiter(&waiter);
-            if cell.is_over() || wake != Wake::Rung {
+            awaited.remove_waiter(&waiter);
+            if awaited.is_over() || wake != Wake::Rung {
                 // If this caller was the one to be asked to pump, another one is.
                 self.ask_a_caller();
             }
             match wake {
-                _ if cell.is_over() => return Waited::Done,
+                _ if awaited.is_over() => return Waited::Done,
                 Wake::TimedOut => return Waited::TimedOut,
                 Wake::Interrupted if is_interrupted() => return Waited::Interrupted,
                 Wake::Interrupted | Wake::Rung => {}
@@ -593,7 +714,7 @@ impl Inner {
     }
 
     /// Pumps until a task is over. One caller at a time.
-    fn pump_until(&self, cell: &Cell, deadline: Option<Instant>) -> Waited {
+    fn pump_until(&self, awaited: &dyn Awaited, deadline: Option<Instant>) -> Waited {
         {
             let mut core = self.lock();
             core.is_caller_pumping = true;
@@ -602,11 +723,11 @@ impl Inner {
         }
         loop {
             let is_over = || {
-                cell.is_over() || {
+                awaited.is_over() || {
                     if let Some(mut core) = self.try_lock() {
                         core.pump();
                     }
-                    cell.is_over()
+                    awaited.is_over()
                 }
             };
             if self.spin.until(is_over) {
@@ -614,11 +735,16 @@ impl Inner {
             }
             let ticket = self.bell.ticket();
             self.bell.arm(CALLER);
-            self.lock().pump();
-            let wake = if cell.is_over() { Wake::Rung } else { self.bell.wait(ticket, deadline) };
+            {
+                let mut core = self.lock();
+                core.pump();
+                awaited.watch(&mut core);
+            }
+            let wake =
+                if awaited.is_over() { Wake::Rung } else { self.bell.wait(ticket, deadline) };
             self.bell.disarm(CALLER);
             self.lock().pump();
-            if cell.is_over() {
+            if awaited.is_over() {
                 return Waited::Done;
             }
             match wake {

@@ -1,5 +1,6 @@
 //! What is to be run: a function and what it is called with, both as bytes.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ungil_shm::{Arena, Block};
@@ -20,14 +21,12 @@ pub struct Task {
 #[derive(Debug)]
 pub struct Function {
     number: u64,
-    block: Block,
-    arena: Arc<Mutex<Arena>>,
-    origin: Origin,
+    block: StoredBlock,
 }
 
 impl Function {
-    pub(crate) fn new(number: u64, block: Block, arena: Arc<Mutex<Arena>>) -> Function {
-        Function { number, block, arena, origin: Origin::here() }
+    pub(crate) fn new(number: u64, block: StoredBlock) -> Function {
+        Function { number, block }
     }
 
     /// Its number in the pool, never used twice.
@@ -36,11 +35,37 @@ impl Function {
     }
 
     pub(crate) fn block(&self) -> Block {
+        self.block.block()
+    }
+}
+
+/// A block of the pool's arena, freed when it is dropped: for what stays there until no task
+/// refers to it any more.
+#[derive(Debug)]
+pub struct StoredBlock {
+    block: Block,
+    arena: Arc<Mutex<Arena>>,
+    origin: Origin,
+}
+
+impl StoredBlock {
+    /// A block of at least so many bytes.
+    pub(crate) fn allocate(arena: &Arc<Mutex<Arena>>, length: u64) -> io::Result<StoredBlock> {
+        let block = arena.lock().unwrap_or_else(PoisonError::into_inner).allocate(length)?;
+        Ok(StoredBlock::of(arena, block))
+    }
+
+    /// A block that was allocated there.
+    pub(crate) fn of(arena: &Arc<Mutex<Arena>>, block: Block) -> StoredBlock {
+        StoredBlock { block, arena: arena.clone(), origin: Origin::here() }
+    }
+
+    pub(crate) fn block(&self) -> Block {
         self.block
     }
 }
 
-impl Drop for Function {
+impl Drop for StoredBlock {
     fn drop(&mut self) {
         if self.origin.is_here() {
             let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,10 +3,12 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
-use ungil_shm::ring::{Consumer, Producer};
-use ungil_shm::{Arena, Bell, Block, Control, View, Wake, WorkerEnd, offsets, reserve_bytes};
+use ungil_shm::ring::{Consumer, Message, Producer};
+use ungil_shm::{
+    Arena, Bell, Block, Control, Segment, Span, View, Wake, WorkerEnd, offsets, reserve_bytes,
+};
 
 use crate::lent::{Lent, Returns};
 use crate::message::{
@@ -15,6 +17,10 @@ use crate::message::{
 use crate::payload::{self, Inline, Payload};
 use crate::spin::Spin;
 use crate::zygote::Start;
+
+mod chunk;
+
+pub use chunk::Chunk;
 
 const ANY: u32 = 1;
 
@@ -28,6 +34,9 @@ pub struct Opened {
     pub descriptors: Vec<OwnedFd>,
 }
 
+/// Does what it is given, a wait, at a moment when nobody is held up by it.
+pub type AroundWait = Box<dyn Fn(&mut (dyn FnMut() + Send)) + Send + Sync>;
+
 /// A worker's side of its pool. Its threads share it.
 pub struct Worker {
     control: Control,
@@ -35,7 +44,11 @@ pub struct Worker {
     answers: Mutex<Answers>,
     /// Held by the one thread that waits for the next task.
     turn: Mutex<()>,
+    /// Held by the one thread that waits for room.
+    room_turn: Mutex<()>,
     arena: Arc<Mutex<Arena>>,
+    /// The memory of that arena.
+    own_segment: Arc<Segment>,
     /// The pool's arena, where tasks and functions lie.
     view: Arc<View>,
     returns: Arc<Returns>,
@@ -44,6 +57,10 @@ pub struct Worker {
     /// What the parent's supervisor reads.
     event: OwnedFd,
     spin: Spin,
+    /// Blocks of the arena for logs of results, which were used and not sent.
+    logs: Mutex<Vec<Block>>,
+    /// Has waits done without Python's lock, and whatever else must not be held meanwhile.
+    around_wait: OnceLock<AroundWait>,
     /// Something has destroyed the ring of tasks.
     is_corrupted: AtomicBool,
 }
@@ -71,6 +88,28 @@ pub enum Data {
     Inline(Inline),
     /// It lies in the pool's arena, and is given back when this is dropped.
     Lent(Lent),
+    /// It is called with many items, one after the other.
+    Items(Items),
+}
+
+/// The items of a chunk, as they were sent.
+pub struct Items {
+    /// The first one's number in the batch.
+    pub first: u32,
+    /// How many there are; some may be taken back.
+    pub count: u32,
+    /// What they follow from.
+    pub description: Inline,
+    /// Or where they lie, one behind the other: a private copy.
+    pub bytes: Vec<u8>,
+    pub(crate) span: Span,
+}
+
+impl std::fmt::Debug for Items {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("Items");
+        shown.field("first", &self.first).field("count", &self.count).finish_non_exhaustive()
+    }
 }
 
 /// Which task an answer is for.
@@ -110,12 +149,16 @@ impl Worker {
             tasks: Mutex::new(tasks),
             answers: Mutex::new(Answers { results, returning }),
             turn: Mutex::new(()),
+            room_turn: Mutex::new(()),
+            own_segment: arena.segment().clone(),
             arena: Arc::new(Mutex::new(arena)),
             view,
             returns: Arc::new(Returns::new(released, None)),
             bell,
             event,
             spin: Spin::new(is_spinning),
+            logs: Mutex::default(),
+            around_wait: OnceLock::new(),
             is_corrupted: AtomicBool::new(false),
         };
         Ok(Opened { worker, likeness, descriptors: descriptors.collect() })
@@ -139,12 +182,28 @@ impl Worker {
 
     /// The next task, if there is one.
     pub fn try_next(&self) -> Option<Job> {
-        let taken = lock(&self.tasks).take();
+        let mut tasks = lock(&self.tasks);
+        let taken = tasks.take();
         // The parent writes nothing else than tasks. If something has destroyed the ring, no more
         // are taken from it, and the worker ends.
         let (slot, message) =
             taken.inspect_err(|_| self.is_corrupted.store(true, Ordering::Relaxed)).ok()??;
         let task = TaskMessage::read(&message);
+        if let Some((first, count)) = task.items {
+            let span = tasks.span(slot)?;
+            drop(tasks);
+            // What lies there lies there until the chunk has ended; a copy is what can be read safely.
+            let bytes = task.block.map(|it| self.view.segment().read(it.offset, it.length));
+            let bytes = bytes.map_or(Some(Vec::new()), |bytes| bytes);
+            let Some(bytes) = bytes else {
+                self.is_corrupted.store(true, Ordering::Relaxed);
+                return None;
+            };
+            let description = message::description(&message);
+            let data = Data::Items(Items { first, count, description, bytes, span });
+            return Some(Job { key: task.key, slot, function: task.function, data });
+        }
+        drop(tasks);
         let data = match task.block {
             Some(block) => Data::Lent(Lent::new(self.view.clone(), self.returns.clone(), block)),
             None => Data::Inline(message::inline(&message)),
@@ -185,7 +244,7 @@ impl Worker {
             self.take_returned();
             let bell = self.control.bell();
             let ticket = bell.ticket();
-            bell.arm(ANY);
+            bell.arm_anew(ANY);
             let job = self.try_next();
             let is_stopped = self.is_stopped();
             let wake =
@@ -223,10 +282,50 @@ impl Worker {
     /// Answers a task.
     pub fn answer(&self, ticket: Ticket, status: Status, run_ns: u64, payload: &Payload) {
         let message = ResultMessage::message(ticket.key, status, run_ns, payload);
-        // A worker never holds more tasks than its ring of results has slots.
-        let _ = lock(&self.answers).results.push(&message);
+        self.push(&message);
         // Only now: a parent that finds the slot taken must find the answer first.
         lock(&self.tasks).release(ticket.slot);
+        self.tell_of_answer();
+    }
+
+    /// Says what must not be held up when an answer has to wait for room.
+    pub fn set_around_wait(&self, around_wait: AroundWait) {
+        let _ = self.around_wait.set(around_wait);
+    }
+
+    /// Publishes an answer. A chunk may have more answers than the ring has slots; then this waits
+    /// until the parent has taken some of them.
+    fn push(&self, message: &Message) {
+        let is_pushed = |worker: &Worker| {
+            // A ring that something has destroyed takes nothing any more, and the parent knows.
+            !matches!(lock(&worker.answers).results.push(message), Ok(None))
+        };
+        if is_pushed(self) {
+            return;
+        }
+        let mut wait = || {
+            let _turn = lock(&self.room_turn);
+            let room = self.control.room();
+            loop {
+                let ticket = room.ticket();
+                room.arm(ANY);
+                if is_pushed(self) {
+                    break;
+                }
+                // Nobody looks at answers that he did not ask for. Not before: who looked then may
+                // have found nothing, and other threads have filled the ring since.
+                self.tell_everybody();
+                room.wait(ticket, None);
+            }
+            room.disarm(ANY);
+        };
+        match self.around_wait.get() {
+            Some(around) => around(&mut wait),
+            None => wait(),
+        }
+    }
+
+    fn tell_of_answer(&self) {
         let wanted = self.bell.wanted();
         if wanted & CALLER != 0 {
             self.bell.ring();

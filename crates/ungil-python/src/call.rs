@@ -38,6 +38,17 @@ pub fn call<'py>(
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
 }
 
+/// Calls a callable with one argument, which may run Python code.
+#[inline]
+pub fn call_one<'py>(
+    callable: &Bound<'py, PyAny>,
+    argument: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let result = enter_one(callable.as_ptr(), argument.as_ptr());
+    // SAFETY: a call returns an owned object, or null with an error set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
 /// Calls a method, which may run Python code.
 pub fn call_method<'py>(
     object: &Bound<'py, PyAny>,
@@ -54,6 +65,13 @@ unsafe extern "C-unwind" {
         callable: *mut ffi::PyObject,
         args: *mut ffi::PyObject,
         kwargs: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
+
+    fn PyObject_Vectorcall(
+        callable: *mut ffi::PyObject,
+        args: *const *mut ffi::PyObject,
+        count: usize,
+        names: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject;
 
     fn PyImport_Import(name: *mut ffi::PyObject) -> *mut ffi::PyObject;
@@ -75,6 +93,21 @@ fn enter_import(name: *mut ffi::PyObject) -> *mut ffi::PyObject {
     let module = unsafe { PyImport_Import(name) };
     std::mem::forget(stay);
     module
+}
+
+/// As [`enter`].
+#[inline(never)]
+fn enter_one(callable: *mut ffi::PyObject, argument: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    let stay = Stay;
+    // The place before the argument is for the callee to use.
+    let mut arguments = [ptr::null_mut(), argument];
+    let count = 1 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+    let first = arguments.as_mut_ptr().wrapping_add(1);
+    // SAFETY: the objects are borrowed by the caller, which is attached to the interpreter; there
+    // is one argument, and a place before it.
+    let result = unsafe { PyObject_Vectorcall(callable, first, count, ptr::null_mut()) };
+    std::mem::forget(stay);
+    result
 }
 
 /// A frame of its own, with nothing to be dropped but [`Stay`].

@@ -66,6 +66,11 @@ impl Encoded {
         Encoded { head: Vec::with_capacity(72), held: Vec::new() }
     }
 
+    /// All of it, if it has one part only.
+    pub fn whole(&self) -> Option<&[u8]> {
+        self.held.is_empty().then_some(&self.head)
+    }
+
     /// Its parts, the head first.
     pub fn parts(&self, py: Python<'_>) -> PyResult<Parts<'_>> {
         let mut parts: Vec<&[u8]> = vec![&self.head];
@@ -160,34 +165,50 @@ fn pickle(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> 
 
 /// Appends a value of a plain type; `false`, with the head in any state, if it is of another.
 fn push_plain(encoded: &mut Encoded, value: &Bound<'_, PyAny>) -> bool {
+    if push_short_plain(&mut encoded.head, value) {
+        return true;
+    }
     let head = &mut encoded.head;
+    if let Ok(value) = value.cast_exact::<PyString>() {
+        if value.to_str().is_err() {
+            return false;
+        }
+        push_number(head, LONG_STR, encoded.held.len());
+        encoded.held.push(Held::Str(value.clone().unbind()));
+    } else if let Ok(value) = value.cast_exact::<PyBytes>() {
+        push_number(head, LONG_BYTES, encoded.held.len());
+        encoded.held.push(Held::Bytes(value.clone().unbind()));
+    } else {
+        return false;
+    }
+    true
+}
+
+/// Appends a value of a plain type that is not long; `false`, and nothing appended, if it is none.
+pub fn push_short_plain(head: &mut Vec<u8>, value: &Bound<'_, PyAny>) -> bool {
     if value.is_none() {
         head.push(NONE);
     } else if let Ok(value) = value.cast_exact::<PyBool>() {
         head.push(if value.is_true() { TRUE } else { FALSE });
     } else if value.is_exact_instance_of::<PyInt>() {
         let Some(value) = small_int(value) else { return false };
-        head.push(INT);
-        head.extend_from_slice(&value.to_ne_bytes());
+        let mut bytes = [INT; 9];
+        bytes[1..].copy_from_slice(&value.to_ne_bytes());
+        head.extend_from_slice(&bytes);
     } else if let Ok(value) = value.cast_exact::<PyFloat>() {
         head.push(FLOAT);
         head.extend_from_slice(&value.value().to_ne_bytes());
     } else if let Ok(value) = value.cast_exact::<PyString>() {
         // Lone surrogates have no UTF-8; pickle knows what to do with them.
-        let Ok(text) = value.to_str() else { return false };
-        if text.len() <= LONG {
-            push_short(head, STR, text.as_bytes());
-        } else {
-            push_number(head, LONG_STR, encoded.held.len());
-            encoded.held.push(Held::Str(value.clone().unbind()));
+        match value.to_str() {
+            Ok(text) if text.len() <= LONG => push_short(head, STR, text.as_bytes()),
+            _ => return false,
         }
     } else if let Ok(value) = value.cast_exact::<PyBytes>() {
-        if value.as_bytes().len() <= LONG {
-            push_short(head, BYTES, value.as_bytes());
-        } else {
-            push_number(head, LONG_BYTES, encoded.held.len());
-            encoded.held.push(Held::Bytes(value.clone().unbind()));
+        if value.as_bytes().len() > LONG {
+            return false;
         }
+        push_short(head, BYTES, value.as_bytes());
     } else {
         return false;
     }
@@ -267,7 +288,7 @@ pub enum Arrived {
 }
 
 /// Something in encoded data is not what an encoder writes.
-fn damaged() -> PyErr {
+pub fn damaged() -> PyErr {
     PyValueError::new_err("data from shared memory is damaged")
 }
 
@@ -297,6 +318,48 @@ impl Arrived {
 }
 
 type Buffers<'a> = &'a [(NonNull<u8>, usize)];
+
+/// Decodes what was encoded in one part.
+pub fn decode_head<'py>(
+    py: Python<'py>,
+    head: &[u8],
+    define: Define<'_>,
+) -> PyResult<Decoded<'py>> {
+    decode(py, head, &[], None, define)
+}
+
+/// Takes a value of a plain type from the beginning of encoded ones.
+pub fn take_short_plain<'py>(py: Python<'py>, rest: &mut &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    plain(py, rest, &[])
+}
+
+/// Passes over a value of a plain type.
+pub fn skip_short_plain(rest: &mut &[u8]) -> PyResult<()> {
+    let length = match *rest.first().ok_or_else(damaged)? {
+        NONE | TRUE | FALSE => 1,
+        INT | FLOAT => 9,
+        STR | BYTES => {
+            let length = rest.get(1..5).and_then(|it| it.try_into().ok()).ok_or_else(damaged)?;
+            5 + u32::from_ne_bytes(length) as usize
+        }
+        _ => return Err(damaged()),
+    };
+    *rest = rest.get(length..).ok_or_else(damaged)?;
+    Ok(())
+}
+
+/// The arguments in a pickled call.
+pub fn unpack_call<'py>(
+    call: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
+    let call = call.cast::<PyTuple>()?;
+    let args = call.get_item(0)?.cast_into::<PyTuple>()?;
+    let kwargs = match call.len() {
+        1 => None,
+        _ => Some(call.get_item(1)?.cast_into::<PyDict>()?),
+    };
+    Ok((args, kwargs))
+}
 
 fn decode<'py>(
     py: Python<'py>,

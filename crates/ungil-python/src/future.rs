@@ -614,7 +614,7 @@ pub fn deadline_after(seconds: f64) -> Option<Instant> {
     Instant::now().checked_add(Duration::try_from_secs_f64(seconds).ok()?)
 }
 
-fn cancelled_error(py: Python<'_>) -> PyErr {
+pub fn cancelled_error(py: Python<'_>) -> PyErr {
     static CANCELLED_ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     CANCELLED_ERROR
         .import(py, "concurrent.futures", "CancelledError")

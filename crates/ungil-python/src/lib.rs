@@ -13,6 +13,8 @@ mod error;
 mod future;
 mod host;
 mod interrupt;
+mod item;
+mod mapping;
 mod processes;
 mod threads;
 mod ticker;
@@ -36,6 +38,8 @@ mod _core {
     use super::future::LazyFuture;
     #[pymodule_export]
     use super::host::{die_with_parent, keep, note_stray, prepare_keeper, serve};
+    #[pymodule_export]
+    use super::mapping::MapResults;
     #[pymodule_export]
     use super::processes::{PreparedFunction, ProcessPool, ProcessPoolHandle};
     #[pymodule_export]

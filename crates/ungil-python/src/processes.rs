@@ -12,14 +12,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 use rustc_hash::FxHashMap;
 use ungil_pool::{
-    Cancel, Cell, Crash, Ending, Failure, Function, Likeness, Outcome, Payload, Pool, Received,
-    Refusal, Settings, Task, Waited,
+    Cancel, Cell, Crash, Ending, Failure, Function, Items, Likeness, Outcome, Payload, Pool,
+    Received, Refusal, Results, Settings, Task, Waited,
 };
 
 use crate::call::{call, call_method};
 use crate::codec::{self, Arrived, BufferCollector, Decoded, Encoded, Pickler};
 use crate::future::{LazyFuture, Settled, Source, deadline_after};
 use crate::interrupt::Interrupt;
+use crate::mapping::MapResults;
 use crate::zygote;
 
 /// Copies longer than this, in bytes, are made without Python's lock.
@@ -29,8 +30,8 @@ const FUNCTIONS_MAX: usize = 4096;
 
 /// A pool, and what the executor knows of it. Futures and handles share the pool alone, so that the
 /// initializer's arguments go away with the executor.
-struct Opened {
-    pool: Arc<Pool>,
+pub struct Opened {
+    pub pool: Arc<Pool>,
     encoder: Py<PyAny>,
     capture: Py<PyAny>,
     future_class: Py<PyType>,
@@ -89,8 +90,8 @@ impl Guard {
 /// The function of a task, ready to be sent.
 #[pyclass(frozen, module = "ungil._core")]
 pub struct PreparedFunction {
-    written: Arc<Function>,
-    name: Arc<str>,
+    pub written: Arc<Function>,
+    pub name: Arc<str>,
 }
 
 /// The core of `ungil.ProcessPoolExecutor`.
@@ -184,20 +185,26 @@ impl ProcessPool {
         Ok(PreparedFunction { written, name })
     }
 
-    /// Runs a prepared function.
-    fn _submit_prepared<'py>(
-        &self,
-        function: &Bound<'py, PreparedFunction>,
-        args: &Bound<'py, PyTuple>,
-    ) -> PyResult<Bound<'py, LazyFuture>> {
-        let prepared = function.get();
-        self.opened()?.submit(
-            function.py(),
-            prepared.written.clone(),
-            prepared.name.clone(),
-            args,
-            None,
-        )
+    /// Runs a prepared function for each item.
+    ///
+    /// Args:
+    ///     function: The function.
+    ///     items: The only iterable's iterator, or one of tuples of arguments.
+    ///     is_many: Whether items are tuples of arguments.
+    ///     timeout: Seconds within which each result must be there.
+    ///     ahead: How many items to take before results are asked for; ``None`` takes all of them.
+    ///
+    /// Returns:
+    ///     An iterator over the results.
+    fn _map<'py>(
+        slf: &Bound<'py, Self>,
+        function: Py<PreparedFunction>,
+        items: &Bound<'py, PyAny>,
+        is_many: bool,
+        timeout: Option<f64>,
+        ahead: Option<usize>,
+    ) -> PyResult<Bound<'py, MapResults>> {
+        MapResults::begin(slf, function, items, is_many, timeout, ahead)
     }
 
     /// The pool without the executor.
@@ -279,7 +286,7 @@ impl ProcessPoolHandle {
 }
 
 impl ProcessPool {
-    fn opened(&self) -> PyResult<&Opened> {
+    pub fn opened(&self) -> PyResult<&Opened> {
         self.opened.get().ok_or_else(|| {
             PyRuntimeError::new_err("this executor was not initialised: call super().__init__()")
         })
@@ -297,10 +304,19 @@ impl Opened {
     ) -> PyResult<Bound<'py, LazyFuture>> {
         let encoded = codec::encode_call(args, kwargs, self);
         let payload = encoded.and_then(|encoded| self.store(py, &encoded));
-        let payload = match payload {
-            Ok(payload) => payload,
-            Err(error) => return self.refuse_arguments(py, error, &name),
-        };
+        match payload {
+            Ok(payload) => self.submit_payload(py, function, name, payload),
+            Err(error) => self.refuse_arguments(py, error, &name),
+        }
+    }
+
+    fn submit_payload<'py>(
+        &self,
+        py: Python<'py>,
+        function: Arc<Function>,
+        name: Arc<str>,
+        payload: Payload,
+    ) -> PyResult<Bound<'py, LazyFuture>> {
         let task = Task { function: Some(function), payload };
         let (cell, missing) =
             self.pool.submit(task).map_err(|refusal| refusal_error(py, refusal))?;
@@ -313,6 +329,44 @@ impl Opened {
         }
         let source = Source::Process { pool: self.pool.clone(), cell, name };
         LazyFuture::of(self.future_class.bind(py), source)
+    }
+
+    /// Runs one call of `map` as a task of its own.
+    pub fn submit_encoded<'py>(
+        &self,
+        py: Python<'py>,
+        function: &PreparedFunction,
+        encoded: PyResult<Encoded>,
+    ) -> PyResult<Bound<'py, LazyFuture>> {
+        match encoded.and_then(|encoded| self.store(py, &encoded)) {
+            Ok(payload) => {
+                let (written, name) = (function.written.clone(), function.name.clone());
+                self.submit_payload(py, written, name, payload)
+            }
+            Err(error) => self.refuse_arguments(py, error, &function.name),
+        }
+    }
+
+    /// Refuses in a child that the program forked: there the executor is only a copy.
+    pub fn check_origin(&self, py: Python<'_>) -> PyResult<()> {
+        match self.pool.check_open() {
+            Err(refusal @ Refusal::Foreign) => Err(refusal_error(py, refusal)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs one call for each of many items.
+    pub fn submit_items(&self, py: Python<'_>, items: Items, count: u32) -> PyResult<Arc<Results>> {
+        let submitted = self.pool.submit_items(items, count);
+        let (results, missing) = submitted.map_err(|refusal| refusal_error(py, refusal))?;
+        if missing > 0
+            && let Err(error) = self.start(py, missing)
+        {
+            // The caller gets no results, so nothing shall run.
+            self.pool.cancel_items(&results);
+            return Err(error);
+        }
+        Ok(results)
     }
 
     /// Forks, if workers are forks and there are none yet: what they have of this process need not be
@@ -454,9 +508,13 @@ fn name_of(function: &Bound<'_, PyAny>) -> Arc<str> {
 
 /// The outcome of a task that is over.
 pub fn settle(py: Python<'_>, cell: &Cell, name: &str) -> Settled {
-    match cell.take() {
-        None => Settled::Cancelled,
-        Some(Outcome::Returned(received)) => match value(py, received) {
+    cell.take().map_or(Settled::Cancelled, |outcome| settled(py, outcome, name))
+}
+
+/// An outcome as Python objects.
+pub fn settled(py: Python<'_>, outcome: Outcome, name: &str) -> Settled {
+    match outcome {
+        Outcome::Returned(received) => match value(py, received) {
             Ok(value) => Settled::Returned(value.unbind()),
             // Ctrl-C while the result was rebuilt: whoever waits shall hear of just that.
             Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => {
@@ -464,11 +522,11 @@ pub fn settle(py: Python<'_>, cell: &Cell, name: &str) -> Settled {
             }
             Err(error) => raised(py, "result_not_rebuilt", (error.into_value(py), name)),
         },
-        Some(Outcome::Raised(received)) => match value(py, received) {
+        Outcome::Raised(received) => match value(py, received) {
             Ok(value) => raised(py, "rebuild_exception", (value, name)),
             Err(error) => raised(py, "result_not_rebuilt", (error.into_value(py), name)),
         },
-        Some(Outcome::Crashed(Crash { pid, ending })) => {
+        Outcome::Crashed(Crash { pid, ending }) => {
             let (exit_code, signal) = match ending {
                 Some(Ending::Exited(code)) => (Some(code), None),
                 Some(Ending::Killed(signal)) => (None, Some(signal)),
@@ -476,12 +534,8 @@ pub fn settle(py: Python<'_>, cell: &Cell, name: &str) -> Settled {
             };
             raised(py, "worker_crashed", (name, pid, exit_code, signal))
         }
-        Some(Outcome::Failed(Failure::Broken(reason))) => {
-            raised(py, "pool_broken", (reason.as_ref(),))
-        }
-        Some(Outcome::Failed(Failure::Corrupted { pid })) => {
-            raised(py, "worker_corrupted", (name, pid))
-        }
+        Outcome::Failed(Failure::Broken(reason)) => raised(py, "pool_broken", (reason.as_ref(),)),
+        Outcome::Failed(Failure::Corrupted { pid }) => raised(py, "worker_corrupted", (name, pid)),
     }
 }
 
@@ -497,7 +551,7 @@ fn value<'py>(py: Python<'py>, received: Received) -> PyResult<Bound<'py, PyAny>
 }
 
 /// An exception that the facade makes.
-fn raised<'py>(
+pub fn raised<'py>(
     py: Python<'py>,
     maker: &str,
     arguments: impl IntoPyObject<
@@ -525,7 +579,7 @@ fn refusal_error(py: Python<'_>, refusal: Refusal) -> PyErr {
     made.map_or_else(|error| error, PyErr::from_value)
 }
 
-fn no_memory(error: std::io::Error) -> PyErr {
+pub fn no_memory(error: std::io::Error) -> PyErr {
     PyMemoryError::new_err(format!(
         "the system gives no shared memory for a task: {error}; it counts against the memory limit \
          of the process, and each value in flight needs its size"

@@ -11,12 +11,15 @@ use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyTuple};
 use rustc_hash::FxHashMap;
-use ungil_pool::{Data, FUNCTION_USED_ONCE, Job, Opened, Origin, Status, Ticket, Worker};
+use ungil_pool::{
+    Chunk, ChunkItems, Data, FUNCTION_USED_ONCE, Job, Opened, Origin, Status, Ticket, Worker,
+};
 
-use crate::call::{call, call_method};
+use crate::call::{call, call_method, call_one};
 use crate::codec::{self, Arrived, BufferCollector, Decoded, Encoded, Pickler};
+use crate::item::{self, Reader};
 
 /// Functions that a worker remembers; the oldest is forgotten first.
 const FUNCTIONS_MAX: usize = 8192;
@@ -96,6 +99,9 @@ impl WorkerProcess {
         self.hooks
             .set(Hooks { define, flush })
             .map_err(|_| PyRuntimeError::new_err("this worker is ready already"))?;
+        // Other threads of the worker go on while one waits for room.
+        let around = |wait: &mut (dyn FnMut() + Send)| Python::attach(|py| py.detach(wait));
+        self.worker.set_around_wait(Box::new(around));
         self.worker.ready();
         Ok(())
     }
@@ -149,6 +155,10 @@ impl WorkerProcess {
 
     fn run_job(&self, py: Python<'_>, hooks: &Hooks, job: Job) {
         let (ticket, function, data) = job.split();
+        let data = match data {
+            Data::Items(items) => return self.run_items(py, hooks, ticket, function, &items),
+            data => data,
+        };
         let start = Instant::now();
         IS_RUNNING.set(true);
         IS_UNFLUSHED.set(true);
@@ -183,15 +193,72 @@ impl WorkerProcess {
         let arrived = match data {
             Data::Inline(inline) => Arrived::Inline(inline),
             Data::Lent(lent) => Arrived::Lent(Arc::new(lent)),
+            Data::Items(_) => return Err(("arguments", codec::damaged())),
         };
         let (args, kwargs) = match arrived.decode(py, &define).map_err(at("arguments"))? {
             Decoded::Call(args, kwargs) => (args, kwargs),
-            Decoded::Value(call) => unpack(&call).map_err(at("arguments"))?,
+            Decoded::Value(call) => codec::unpack_call(&call).map_err(at("arguments"))?,
         };
         let value = call(function.bind(py), &args, kwargs.as_ref());
         drop(function);
         let value = value.and_then(run_coroutine).map_err(at("call"))?;
         codec::encode_value(&value, &ResultPickler).map_err(at("result"))
+    }
+
+    /// Calls a function with one item after the other.
+    fn run_items(
+        &self,
+        py: Python<'_>,
+        hooks: &Hooks,
+        ticket: Ticket,
+        function: Option<(u64, ungil_shm::Block)>,
+        items: &ChunkItems,
+    ) {
+        let mut chunk = Chunk::new(&self.worker, ticket, items);
+        let function = self.function(py, hooks, function);
+        let define = |definitions: &Bound<'_, PyAny>| {
+            self.defined.store(0, Ordering::Relaxed);
+            hooks.define.bind(py).call1((definitions,)).map(drop)
+        };
+        let mut reader = Reader::new(items);
+        let mut result = Vec::new();
+        IS_RUNNING.set(true);
+        IS_UNFLUSHED.set(true);
+        while chunk.claim().is_some() {
+            result.clear();
+            let call = reader.as_mut().ok_or_else(codec::damaged);
+            let call = call.and_then(|reader| reader.next(py, &define));
+            let called = match (&function, call) {
+                (Err(error), _) => Err(("function", error.clone_ref(py))),
+                (_, Err(error)) => Err(("arguments", error)),
+                (Ok(function), Ok(call)) => call_item(function.bind(py), call, &mut result),
+            };
+            if !self.origin.is_here() {
+                // As with a task: this is the child of one that has forked.
+                crate::zygote::exit_now(0);
+            }
+            let alone = match called {
+                Ok(None) => None,
+                Ok(Some(encoded)) => Some((Status::ItemReturned, Ok(encoded))),
+                Err((stage, error)) => match encode_error(py, stage, &error) {
+                    Ok(encoded) if item::push_error(&mut result, &encoded) => None,
+                    encoded => Some((Status::ItemRaised, encoded)),
+                },
+            };
+            let alone = match alone {
+                None => chunk.finish(&result).err().map(|error| {
+                    let error = no_memory(&error, result.len());
+                    (Status::ItemRaised, encode_error(py, "result", &error))
+                }),
+                alone => alone,
+            };
+            if let Some((status, encoded)) = alone {
+                let (status, payload) = self.store_or_error(py, status, encoded);
+                chunk.finish_alone(status, &payload);
+            }
+        }
+        IS_RUNNING.set(false);
+        chunk.end();
     }
 
     fn answer(
@@ -202,17 +269,29 @@ impl WorkerProcess {
         run_ns: u64,
         encoded: PyResult<Encoded>,
     ) {
-        let stored = encoded.and_then(|encoded| self.store(py, &encoded));
-        let (status, payload) = match stored {
+        let (status, payload) = self.store_or_error(py, status, encoded);
+        self.worker.answer(ticket, status, run_ns, &payload);
+    }
+
+    fn store_or_error(
+        &self,
+        py: Python<'_>,
+        status: Status,
+        encoded: PyResult<Encoded>,
+    ) -> (Status, ungil_pool::Payload) {
+        match encoded.and_then(|encoded| self.store(py, &encoded)) {
             Ok(payload) => (status, payload),
             Err(error) => {
                 // The exception instead of the result, and if that fails too, a short one.
                 let second = encode_error(py, "result", &error);
                 let second = second.and_then(|encoded| self.store(py, &encoded));
-                (Status::Raised, second.unwrap_or_else(|_| no_room()))
+                let status = match status {
+                    Status::ItemReturned | Status::ItemRaised => Status::ItemRaised,
+                    _ => Status::Raised,
+                };
+                (status, second.unwrap_or_else(|_| no_room()))
             }
-        };
-        self.worker.answer(ticket, status, run_ns, &payload);
+        }
     }
 
     fn store(&self, py: Python<'_>, encoded: &Encoded) -> PyResult<ungil_pool::Payload> {
@@ -222,12 +301,7 @@ impl WorkerProcess {
         } else {
             self.worker.store(parts.slices())
         };
-        stored.map_err(|error| {
-            PyMemoryError::new_err(format!(
-                "the system gives no shared memory for a result of {} bytes: {error}",
-                parts.length()
-            ))
-        })
+        stored.map_err(|error| no_memory(&error, parts.length()))
     }
 
     /// The function of a task, with what it needs of `__main__` in place.
@@ -288,6 +362,29 @@ impl WorkerProcess {
     }
 }
 
+/// Calls a function with an item.
+///
+/// # Returns
+/// The encoded result if it must be sent by itself; else it was appended.
+fn call_item<'py>(
+    function: &Bound<'py, PyAny>,
+    item: item::Call<'py>,
+    result: &mut Vec<u8>,
+) -> Result<Option<Encoded>, (&'static str, PyErr)> {
+    let value = match item {
+        item::Call::One(argument) => call_one(function, &argument),
+        item::Call::Any(args, kwargs) => call(function, &args, kwargs.as_ref()),
+    };
+    let value = value.and_then(run_coroutine).map_err(|error| ("call", error))?;
+    item::push_result(result, &value, &ResultPickler).map_err(|error| ("result", error))
+}
+
+fn no_memory(error: &std::io::Error, length: usize) -> PyErr {
+    PyMemoryError::new_err(format!(
+        "the system gives no shared memory for a result of {length} bytes: {error}"
+    ))
+}
+
 struct ResultPickler;
 
 impl Pickler for ResultPickler {
@@ -312,18 +409,6 @@ fn encode_error(py: Python<'_>, stage: &str, error: &PyErr) -> PyResult<Encoded>
 /// What is sent where not even an exception has room. It has no part, so it needs none.
 fn no_room() -> ungil_pool::Payload {
     ungil_pool::Payload::Inline(ungil_pool::Inline::empty())
-}
-
-type Call<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
-
-fn unpack<'py>(call: &Bound<'py, PyAny>) -> PyResult<Call<'py>> {
-    let call = call.cast::<PyTuple>()?;
-    let args = call.get_item(0)?.cast_into::<PyTuple>()?;
-    let kwargs = match call.len() {
-        1 => None,
-        _ => Some(call.get_item(1)?.cast_into::<PyDict>()?),
-    };
-    Ok((args, kwargs))
 }
 
 /// The value, or, if it is a coroutine, what that returns: it is run to its end in the event loop of

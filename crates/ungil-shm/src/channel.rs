@@ -28,7 +28,7 @@ pub const STOP: u32 = 1;
 const RELEASES_PER_TASK: u32 = 4;
 
 /// "ungilch" and the layout's version, which changes with every change of the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"ungilch\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"ungilch\x02");
 
 /// What lies before the rings. Each word that is written often has a cache line pair of its own.
 #[repr(C)]
@@ -37,6 +37,7 @@ struct Header {
     flags: Line<AtomicU32>,
     stage: Line<AtomicU32>,
     bell: Line<Doorbell>,
+    room: Line<Doorbell>,
 }
 
 #[repr(C, align(128))]
@@ -50,10 +51,11 @@ struct Line<T>(T);
 
 const _: () = {
     assert!(size_of::<Doorbell>() == 8);
-    assert!(size_of::<Header>() == 512);
+    assert!(size_of::<Header>() == 640);
     assert!(std::mem::offset_of!(Header, flags) == 128);
     assert!(std::mem::offset_of!(Header, stage) == 256);
     assert!(std::mem::offset_of!(Header, bell) == 384);
+    assert!(std::mem::offset_of!(Header, room) == 512);
 };
 
 // SAFETY: Two atomics, and padding that nobody looks at.
@@ -105,21 +107,32 @@ fn too_short() -> io::Error {
 pub struct Control {
     header: Shared<Header>,
     bell: Bell,
+    room: Bell,
     segment: Arc<Segment>,
 }
 
 impl Control {
     fn new(segment: Arc<Segment>) -> io::Result<Control> {
         let header = segment.shared::<Header>(0).ok_or_else(too_short)?;
-        let offset = std::mem::offset_of!(Header, bell) as u64;
-        let bell = Bell::at(segment.shared::<Doorbell>(offset).ok_or_else(too_short)?);
-        Ok(Control { header, bell, segment })
+        let bell_at = |offset: usize| {
+            Ok::<_, io::Error>(Bell::at(segment.shared(offset as u64).ok_or_else(too_short)?))
+        };
+        let bell = bell_at(std::mem::offset_of!(Header, bell))?;
+        let room = bell_at(std::mem::offset_of!(Header, room))?;
+        Ok(Control { header, bell, room, segment })
     }
 
     /// The worker's doorbell, which the parent rings.
     #[inline]
     pub fn bell(&self) -> &Bell {
         &self.bell
+    }
+
+    /// Where a worker sleeps that finds no room in its ring of results, and the parent rings when
+    /// it has made some.
+    #[inline]
+    pub fn room(&self) -> &Bell {
+        &self.room
     }
 
     /// What the parent asks of the worker: [`STOP`], and 31 bits whose meaning is the pool's.

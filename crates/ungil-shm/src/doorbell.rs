@@ -15,6 +15,10 @@ use crate::shared::Shared;
 
 pub use crate::primitive::Wake;
 
+/// The bits of a wish; above them a sleeper counts how often it has wished.
+const BITS: u32 = 0xff;
+const ANEW: u32 = BITS + 1;
+
 /// One sleeper's bell. It works in shared memory and, as a parker of threads, in private memory.
 #[derive(Debug)]
 #[repr(C)]
@@ -47,6 +51,14 @@ impl Doorbell {
         fence(Ordering::SeqCst);
     }
 
+    /// Sleeper: as [`arm`](Doorbell::arm), with one bit that is not set, and told from the last
+    /// time: a publisher that is the only one need not ring twice for the same wish.
+    #[inline]
+    pub fn arm_anew(&self, bit: u32) {
+        self.wanted.fetch_add(ANEW | bit, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
     /// Sleeper: no longer asks to be woken for these bits.
     #[inline]
     pub fn disarm(&self, bits: u32) {
@@ -71,8 +83,21 @@ impl Doorbell {
     /// one after the other need to ask only once, after the last.
     #[inline]
     pub fn wanted(&self) -> u32 {
+        self.wish().bits()
+    }
+
+    /// Publisher: as [`wanted`](Doorbell::wanted), with which time it is wanted.
+    #[inline]
+    pub fn wish(&self) -> Wish {
         fence(Ordering::SeqCst);
-        self.wanted.load(Ordering::Relaxed)
+        Wish(self.wanted.load(Ordering::Relaxed))
+    }
+
+    /// Publisher: whether the sleeper seems to be asleep, or about to be. A guess, good for
+    /// choosing between sleepers.
+    #[inline]
+    pub fn seems_armed(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) & BITS != 0
     }
 
     /// Publisher: wakes the sleeper, or keeps it from falling asleep on an older ticket.
@@ -85,6 +110,19 @@ impl Doorbell {
     pub fn ring_all(&self) {
         self.sequence.fetch_add(1, Ordering::Release);
         self.sequence.wake(u32::MAX);
+    }
+}
+
+/// What a sleeper wants, and which time. A publisher that has rung for a wish, and is the only one
+/// who rings, has nothing more to do until it finds another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish(u32);
+
+impl Wish {
+    /// What is wanted; 0 is nothing.
+    #[inline]
+    pub fn bits(self) -> u32 {
+        self.0 & BITS
     }
 }
 

@@ -9,6 +9,7 @@
 //! - [`primitive`]: atomics and the futex; the one place that swaps them for loom's.
 //! - [`doorbell`]: lets one sleeper wait until one of several publishers has something for it.
 //! - [`ring`]: messages from one producer to one consumer, in slots that can be taken back.
+//! - [`span`]: messages about many items, of which some can be taken back while others are done.
 //! - [`offsets`]: numbers from one producer to one consumer, for giving blocks back.
 //! - [`segment`]: a memfd and its mapping, which may be longer than the file.
 //! - [`arena`]: blocks in a growing segment, accounted for in the owner's private memory.
@@ -23,6 +24,7 @@ pub mod offsets;
 pub mod primitive;
 pub mod ring;
 mod shared;
+pub mod span;
 
 // These need the layouts of real atomics and the kernel, so the models leave them out.
 #[cfg(not(loom))]
@@ -36,9 +38,10 @@ mod runs;
 #[cfg(not(loom))]
 pub mod segment;
 
-pub use doorbell::{Bell, Doorbell, Wake};
+pub use doorbell::{Bell, Doorbell, Wake, Wish};
 pub use error::Corrupted;
 pub use ring::{Message, SlotState};
+pub use span::Span;
 
 #[cfg(not(loom))]
 pub use arena::{Arena, Block, View};

@@ -9,6 +9,7 @@
 use crate::error::Corrupted;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::shared::Shared;
+use crate::span::Span;
 
 /// Words of a message that are always there.
 pub const WORDS: usize = 6;
@@ -16,7 +17,7 @@ pub const WORDS: usize = 6;
 /// Bytes that a message can carry besides its words.
 pub const INLINE_BYTES: usize = 72;
 
-const INLINE_WORDS: usize = INLINE_BYTES / 8;
+pub(crate) const INLINE_WORDS: usize = INLINE_BYTES / 8;
 
 const EMPTY: u32 = SlotState::Empty as u32;
 const READY: u32 = SlotState::Ready as u32;
@@ -57,7 +58,7 @@ pub struct Slot {
     state: AtomicU32,
     length: AtomicU32,
     words: [AtomicU64; WORDS],
-    inline: [AtomicU64; INLINE_WORDS],
+    pub(crate) inline: [AtomicU64; INLINE_WORDS],
 }
 
 #[cfg(not(loom))]
@@ -229,6 +230,11 @@ impl Producer {
         }
     }
 
+    /// The items of the message that was pushed into a slot, if it is about items.
+    pub fn span(&self, index: u32) -> Option<Span> {
+        Span::new(self.slots.clone(), index)
+    }
+
     /// How many slots there are.
     pub fn capacity(&self) -> u32 {
         self.slots.len() as u32
@@ -303,6 +309,11 @@ impl Consumer {
             // Release, with the acquire in `push`.
             slot.state.store(EMPTY, Ordering::Release);
         }
+    }
+
+    /// The items of the message that was taken from a slot, if it is about items.
+    pub fn span(&self, index: u32) -> Option<Span> {
+        Span::new(self.slots.clone(), index)
     }
 
     /// Whether [`take`](Consumer::take) would have something to do; for spinning, and for a

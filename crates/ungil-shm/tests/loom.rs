@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use loom::thread;
 use ungil_shm::primitive::{AtomicU32, Ordering};
 use ungil_shm::ring::{self, Consumer, Message, Producer};
-use ungil_shm::{Doorbell, SlotState, offsets};
+use ungil_shm::span::{self, Span};
+use ungil_shm::{Doorbell, SlotState, Wish, offsets};
 
 /// Runs two sides at once, one of them in a thread of its own, and returns what both come to.
 fn together<One, Other>(
@@ -248,6 +249,47 @@ fn a_sleeper_that_stays_armed_loses_no_wake_up() {
 }
 
 #[test]
+fn a_publisher_that_rings_once_for_each_wish_leaves_nobody_asleep() {
+    let outcomes = model(3, |turned| {
+        let bell = Arc::new(Doorbell::new());
+        let things = Arc::new(AtomicU32::new(0));
+        let (inner, published) = (Arc::clone(&bell), Arc::clone(&things));
+        let (rings, ()) = together(
+            turned,
+            move || {
+                let mut rung_for = Wish::default();
+                let mut rings = 0;
+                for _ in 0..2 {
+                    published.fetch_add(1, Ordering::Release);
+                    let wish = inner.wish();
+                    if wish.bits() != 0 && wish != rung_for {
+                        rung_for = wish;
+                        rings += 1;
+                        inner.ring();
+                    }
+                }
+                rings
+            },
+            move || {
+                // It does something with each thing, and then sleeps anew.
+                let mut had = 0;
+                while had < 2 {
+                    let ticket = bell.ticket();
+                    bell.arm_anew(1);
+                    if things.load(Ordering::Acquire) == had {
+                        bell.wait(ticket, None);
+                    }
+                    bell.disarm(1);
+                    had = things.load(Ordering::Acquire);
+                }
+            },
+        );
+        rings
+    });
+    assert!(outcomes.contains(&1), "one ring was for both: {outcomes:?}");
+}
+
+#[test]
 fn a_wake_up_from_one_of_two_publishers_is_not_lost() {
     let outcomes = model(3, |turned| {
         let board = Board::new();
@@ -390,4 +432,89 @@ fn two_workers_results_are_both_heard_at_one_bell() {
         together(turned, parent, move || together(turned, one, other)).0
     });
     assert_eq!(outcomes, BTreeSet::from([vec![1, 2], vec![2, 1]]));
+}
+
+/// Both sides of a message about so many items, which the consumer has taken.
+fn taken_span(count: u32) -> (Producer, Consumer, Span, Span) {
+    let (mut producer, mut consumer) = ring::private(2);
+    let inline = span::inline(b"", count, false).expect("they are few");
+    let message = Message::new([1; 6], &inline).expect("it fits");
+    let slot = producer.push(&message).expect("nobody corrupts it").expect("it is empty");
+    let (taken, _) = consumer.take().expect("nobody corrupts it").expect("it is there");
+    let (watching, doing) = (producer.span(slot), consumer.span(taken));
+    (producer, consumer, watching.expect("a slot"), doing.expect("a slot"))
+}
+
+#[test]
+fn an_item_is_either_claimed_or_taken_back() {
+    let outcomes = model(3, |turned| {
+        let (_, _, producer, consumer) = taken_span(3);
+        let (cut, claimed) = together(
+            turned,
+            move || producer.cut(|unclaimed| unclaimed / 2),
+            move || std::iter::from_fn(|| consumer.claim().item).count() as u32,
+        );
+        let (before, now) = cut.unwrap_or((3, 3));
+        assert_eq!(before, 3);
+        assert_eq!(claimed, now, "each item is had by one side");
+        claimed
+    });
+    assert_eq!(outcomes, BTreeSet::from([1, 2, 3]));
+}
+
+#[test]
+fn who_watches_finds_what_is_finished_or_is_heard() {
+    let outcomes = model(3, |turned| {
+        let (_, _, producer, consumer) = taken_span(2);
+        assert_eq!(consumer.claim().item, Some(0));
+        let (seen, heard) = together(
+            turned,
+            move || {
+                producer.watch();
+                producer.progress().done
+            },
+            move || {
+                consumer.commit(0, 1, 1);
+                consumer.claim().is_watched
+            },
+        );
+        assert!(seen == 1 || heard, "nobody sleeps beside a result");
+        (seen, heard)
+    });
+    assert_eq!(outcomes.len(), 3);
+}
+
+#[test]
+fn a_living_consumers_log_is_whole_if_nothing_was_sent_meanwhile() {
+    let outcomes = model(3, |turned| {
+        let (_producer, _consumer, producer, consumer) = taken_span(4);
+        let (mut results, answers) = ring::private(2);
+        // The log's memory is used again for the next log.
+        let log = Arc::new(AtomicU32::new(0));
+        let memory = Arc::clone(&log);
+        consumer.begin_log(0, 64);
+        log.store(10, Ordering::Relaxed);
+        consumer.commit(0, 1, 10);
+        let (seen, ()) = together(
+            turned,
+            move || {
+                let progress = producer.progress();
+                let read = memory.load(Ordering::Relaxed);
+                producer.has_read();
+                (!answers.is_ready()).then_some((progress, read))
+            },
+            move || {
+                push(&mut results, 1);
+                consumer.begin_log(1, 64);
+                log.store(20, Ordering::Relaxed);
+                consumer.commit(1, 2, 20);
+            },
+        );
+        if let Some((seen, read)) = seen {
+            assert_eq!((seen.first, seen.done, seen.offset, seen.bytes), (0, 1, 64, 10));
+            assert_eq!(read, 10);
+        }
+        seen.is_some()
+    });
+    assert_eq!(outcomes.len(), 2);
 }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ungil_pool::{
-    Cell, Crash, Ending, Failure, Likeness, Outcome, Pool, Received, Refusal, Settings, Task,
-    Waited,
+    Cell, Crash, Ending, Failure, Items, Likeness, Outcome, Pace, Pool, Received, Refusal, Results,
+    Run, RunOutcome, Settings, Source, Task, Waited,
 };
 
 pub use host::Host;
@@ -92,6 +92,41 @@ impl Fixture {
             self.pool().start(missing, self.likeness.clone());
         }
         Ok(cell)
+    }
+
+    /// Submits items, one a line, and starts the workers that they need.
+    pub fn submit_items(&self, lines: &[&str], pace: &Arc<Pace>) -> Arc<Results> {
+        let mut text = String::new();
+        let mut ends = Vec::new();
+        for line in lines {
+            text += line;
+            text.push('\n');
+            ends.push(text.len() as u32);
+        }
+        let source = self.pool().store_items(text.as_bytes(), ends).expect("memory");
+        self.submit_source(source, lines.len() as u32, pace)
+    }
+
+    pub fn submit_source(&self, source: Source, count: u32, pace: &Arc<Pace>) -> Arc<Results> {
+        let function = self.pool().function(b"items", true).expect("memory");
+        let items = Items::new(function, source, pace.clone());
+        let (results, missing) = self.pool().submit_items(items, count).expect("the pool is open");
+        if missing > 0 {
+            self.pool().start(missing, self.likeness.clone());
+        }
+        results
+    }
+
+    /// The outcomes of so many items from the first one on, in order, as text.
+    pub fn items(&self, results: &Arc<Results>, first: u32, count: u32) -> Vec<String> {
+        let mut texts = Vec::new();
+        while texts.len() < count as usize {
+            let next = first + texts.len() as u32;
+            let waited = self.pool().wait_for_item(results, next, None, &mut || false);
+            assert_eq!(waited, Waited::Done);
+            texts.extend(told(results.take(next).expect("it is there")));
+        }
+        texts
     }
 
     /// Waits for ever; a test that hangs is ended from outside.
@@ -192,6 +227,33 @@ pub fn bytes(received: &Received) -> Vec<u8> {
             let parts = lent.parts().expect("a sound block").len();
             (0..parts).flat_map(|part| lent.copy(part).expect("a sound part")).collect()
         }
+    }
+}
+
+/// What a run says of each of its items.
+pub fn told(run: Run) -> Vec<String> {
+    let all = |text: String| vec![text; run.count as usize];
+    match run.outcome {
+        RunOutcome::Values { received, skip } => {
+            let bytes = received.into_bytes().expect("a sound log");
+            let text = String::from_utf8(bytes).expect("text");
+            let values = text.lines().skip(skip as usize).take(run.count as usize);
+            let values: Vec<String> = values.map(str::to_owned).collect();
+            assert_eq!(values.len(), run.count as usize);
+            values
+        }
+        RunOutcome::Ended(Outcome::Returned(received)) => {
+            all(String::from_utf8(bytes(&received)).expect("text"))
+        }
+        RunOutcome::Ended(Outcome::Raised(received)) => {
+            all(format!("raised {}", String::from_utf8(bytes(&received)).expect("text")))
+        }
+        RunOutcome::Ended(Outcome::Crashed(crash)) => all(format!("crashed {:?}", crash.ending)),
+        RunOutcome::Ended(Outcome::Failed(Failure::Broken(reason))) => {
+            all(format!("broken {reason}"))
+        }
+        RunOutcome::Ended(Outcome::Failed(Failure::Corrupted { .. })) => all("corrupted".into()),
+        RunOutcome::Cancelled => all("cancelled".into()),
     }
 }
 

@@ -7,14 +7,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use ungil_pool::zygote::Start;
-use ungil_pool::{Data, Inline, Opened, Payload, Status, Worker};
+use ungil_pool::{Chunk, ChunkItems, Data, Inline, Opened, Payload, Status, Ticket, Worker};
 use ungil_shm::ring::Message;
 use ungil_shm::{Segment, SlotState, WorkerEnd};
 
 /// Slots of a ring, and where the rings lie: the layout of a channel, which the parent does not read
 /// from shared memory either.
 const SLOTS: u64 = 512;
-const HEADER_BYTES: u64 = 512;
+const HEADER_BYTES: u64 = 640;
 const SLOT_BYTES: u64 = 128;
 const RESULTS: u64 = HEADER_BYTES + SLOTS * SLOT_BYTES;
 const RELEASED: u64 = RESULTS + SLOTS * SLOT_BYTES;
@@ -143,6 +143,21 @@ impl Wild {
         self.write_word(RESULTS, state_and_length);
     }
 
+    /// Writes into the first slot of its tasks, which must be about items, what no worker writes.
+    fn spoil(&self, kind: &str) {
+        let (offset, bytes, progress, range) = (40 + 56, 48 + 56, 56 + 56, 64 + 56);
+        let (word, value) = match kind {
+            "offset" => (offset, u64::MAX),
+            "bytes" => (bytes, u64::MAX),
+            "first" => (progress, 9 << 32 | 9),
+            "done" => (progress, 1 << 30),
+            "next" => (range, 10 << 32 | 8),
+            "limit" => (range, 1 << 60),
+            other => panic!("nothing is called {other:?}"),
+        };
+        self.write_word(HEADER_BYTES + word, value);
+    }
+
     /// Writes what no worker writes. It must be the worker's first task.
     fn nonsense(&self, kind: &str) -> ! {
         let ready = SlotState::Ready as u64;
@@ -184,6 +199,10 @@ fn serve(worker: &Worker, wild: &Wild) {
                 let mut parts: Vec<Vec<u8>> =
                     (0..count).map(|part| lent.copy(part).expect("a sound part")).collect();
                 (parts.remove(0), parts)
+            }
+            Data::Items(items) => {
+                serve_items(worker, wild, ticket, items);
+                continue;
             }
         };
         let line = String::from_utf8(line).expect("commands are text");
@@ -276,6 +295,60 @@ fn serve(worker: &Worker, wild: &Wild) {
     }
 }
 
+/// Does what each item says, a line of text. Described items are numbers from the first one on, and
+/// their results the same.
+fn serve_items(worker: &Worker, wild: &Wild, ticket: Ticket, items: &ChunkItems) {
+    let mut chunk = Chunk::new(worker, ticket, items);
+    let text = std::str::from_utf8(&items.bytes).expect("commands are text");
+    let mut lines = text.lines();
+    while let Some(item) = chunk.claim() {
+        let line = match lines.next() {
+            Some(line) => line.to_owned(),
+            None => format!("echo {}", items.first + item),
+        };
+        let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        let mut finish = |text: &str| {
+            chunk.finish(format!("{text}\n").as_bytes()).expect("memory");
+        };
+        match verb {
+            "echo" => finish(rest),
+            "long" => finish(&"x".repeat(rest.parse().expect("a length"))),
+            "alone" | "raise" => {
+                let payload = worker.store(&[rest.as_bytes(), b"by itself"]).expect("memory");
+                let is_raised = verb == "raise";
+                let status = if is_raised { Status::ItemRaised } else { Status::ItemReturned };
+                chunk.finish_alone(status, &payload);
+            }
+            "pid" => finish(&std::process::id().to_string()),
+            "hold" => {
+                wild.tell();
+                wild.hold();
+                finish("held");
+            }
+            "tell" => {
+                wild.tell();
+                finish("told");
+            }
+            "kill" => die(rest.parse().expect("a signal")),
+            "finish-and-die" => {
+                finish(rest);
+                die(libc::SIGKILL);
+            }
+            "alone-and-die" => {
+                let payload = worker.store(&[rest.as_bytes(), b"by itself"]).expect("memory");
+                chunk.finish_alone(Status::ItemReturned, &payload);
+                die(libc::SIGKILL);
+            }
+            "spoil" => {
+                wild.spoil(rest);
+                die(libc::SIGKILL);
+            }
+            other => panic!("no item is called {other:?}"),
+        }
+    }
+    chunk.end();
+}
+
 /// A worker that does step by step what `Worker` does, and at one point of the task "victim" signals
 /// itself.
 fn raw(start: Start, point: &str, signal: i32) -> i32 {
@@ -298,7 +371,7 @@ fn raw(start: Start, point: &str, signal: i32) -> i32 {
                 return 0;
             }
             let ticket = end.bell().ticket();
-            end.bell().arm(1);
+            end.bell().arm_anew(1);
             if !end.tasks.is_ready() && end.flags() & 1 == 0 {
                 let wanted = bell.wanted();
                 if wanted & 2 != 0 {

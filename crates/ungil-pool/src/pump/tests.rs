@@ -1,0 +1,269 @@
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
+use ungil_shm::channel::TASK_SLOTS;
+use ungil_shm::{ParentEnd, View, WorkerEnd, ring};
+
+use super::*;
+use crate::cell::{Failure, Outcome};
+use crate::message::{ResultMessage, Stage, Status};
+use crate::payload::{self, Inline, Payload};
+
+/// A pool whose workers are in this thread.
+struct Bench {
+    core: Core,
+    arena: Arc<Mutex<Arena>>,
+    workers: Vec<WorkerEnd>,
+}
+
+impl Bench {
+    fn new(workers: u64) -> Bench {
+        let arena = Arena::create_pool(1 << 26).expect("address space");
+        let bell = arena.pool_bell().expect("a pool's arena");
+        let arena = Arc::new(Mutex::new(arena));
+        let settings = Settings {
+            workers_max: 4,
+            threads_per_worker: 1,
+            starts_all: false,
+            tasks_per_worker_max: None,
+            is_spinning: false,
+        };
+        let mut bench =
+            Bench { core: Core::new(settings, bell, arena.clone()), arena, workers: Vec::new() };
+        (1..=workers).for_each(|number| bench.add_worker(number));
+        bench
+    }
+
+    fn add_worker(&mut self, number: u64) {
+        let end = ParentEnd::create(TASK_SLOTS).expect("memory");
+        let descriptor = end.descriptor().try_clone_to_owned().expect("a descriptor");
+        let worker = WorkerEnd::open(descriptor).expect("it was made just now");
+        worker.set_stage(Stage::Ready as u32);
+        let view = Arc::new(View::create(1 << 26).expect("address space"));
+        self.core.add_worker(Member::new(number, end, view));
+        self.core.pump();
+        self.workers.push(worker);
+    }
+
+    fn submit(&mut self, parts: &[&[u8]]) -> Arc<Cell> {
+        let payload = payload::store(&self.arena, parts).expect("memory");
+        self.core.submit(Task { function: None, payload })
+    }
+
+    fn in_use(&self) -> u64 {
+        self.arena.lock().expect("no panic").in_use_bytes()
+    }
+
+    /// What a worker is sent next: its slot, its key and where its data lies.
+    fn take(&mut self, worker: usize) -> Option<(u32, u64, u64)> {
+        let taken = self.workers[worker].tasks.take().expect("a sound ring");
+        taken.map(|(slot, message)| (slot, message.words[0], message.words[4]))
+    }
+
+    fn answer(&mut self, worker: usize, slot: u32, key: u64) {
+        let nothing = Payload::Inline(Inline::empty());
+        let message = ResultMessage::message(key, Status::Returned, 1_000_000_000, &nothing);
+        let worker = &mut self.workers[worker];
+        worker.results.push(&message).expect("a sound ring").expect("room");
+        worker.tasks.release(slot);
+    }
+
+    fn release(&mut self, worker: usize, offset: u64) {
+        assert!(self.workers[worker].released.push(offset));
+    }
+}
+
+fn returned(cell: &Cell) -> bool {
+    matches!(cell.take(), Some(Outcome::Returned(_)))
+}
+
+#[test]
+fn a_block_given_back_before_the_answer_is_freed_once() {
+    let mut bench = Bench::new(2);
+    let first = bench.submit(&[&[1; 500]]);
+    let (slot, key, offset) = bench.take(0).expect("it was sent");
+    bench.release(0, offset);
+    bench.core.pump();
+    assert_eq!(bench.in_use(), 0, "nobody reads it any more");
+    bench.answer(0, slot, key);
+    bench.core.pump();
+    assert!(returned(&first));
+    // The block becomes the other worker's task's; the first worker's end must leave it alone.
+    let keeps_busy = bench.submit(&[b"inline"]);
+    let other = bench.submit(&[&[2; 500]]);
+    let (_, _, again) = bench.take(1).expect("it was sent");
+    assert_eq!(again, offset);
+    let in_use = bench.in_use();
+    bench.core.bury(1, None);
+    assert_eq!(bench.in_use(), in_use);
+    assert!(!other.is_over() && !keeps_busy.is_over());
+    bench.core.bury(2, None);
+    assert_eq!(bench.in_use(), 0);
+    assert!(matches!(other.take(), Some(Outcome::Crashed(_))));
+}
+
+#[test]
+fn a_block_given_back_after_the_answer_or_never_is_freed_once() {
+    let mut bench = Bench::new(1);
+    for is_given_back in [true, false] {
+        let cell = bench.submit(&[&[1; 500]]);
+        let (slot, key, offset) = bench.take(0).expect("it was sent");
+        bench.answer(0, slot, key);
+        bench.core.pump();
+        assert!(returned(&cell));
+        assert_ne!(bench.in_use(), 0, "the worker may still read it");
+        if is_given_back {
+            bench.release(0, offset);
+            bench.core.pump();
+            assert_eq!(bench.in_use(), 0);
+        }
+    }
+    bench.core.bury(1, None);
+    assert_eq!(bench.in_use(), 0);
+}
+
+#[test]
+fn a_block_of_a_task_that_has_not_begun_cannot_be_given_back() {
+    let mut bench = Bench::new(1);
+    let running = bench.submit(&[&[1; 500]]);
+    let waiting = bench.submit(&[&[2; 500]]);
+    let (_, _, offset) = bench.take(0).expect("it was sent");
+    let in_use = bench.in_use();
+    let foreign = {
+        let index = bench.core.workers[0].as_ref().expect("it lives");
+        index.lent.keys().copied().find(|other| *other != offset).expect("both were sent")
+    };
+    bench.release(0, foreign);
+    bench.core.pump();
+    assert_eq!(bench.in_use(), in_use);
+    bench.core.bury(1, None);
+    assert!(matches!(running.take(), Some(Outcome::Failed(Failure::Corrupted { .. }))));
+    // Its data is intact, and goes to the next worker.
+    assert!(!waiting.is_over());
+    bench.add_worker(2);
+    assert_eq!(bench.take(1).map(|(_, _, offset)| offset), Some(foreign));
+}
+
+#[test]
+fn an_answer_not_taken_in_keeps_its_slot() {
+    let mut bench = Bench::new(1);
+    // Nothing need be armed then, so nobody looks at answers on the way.
+    bench.core.is_caller_pumping = true;
+    let first = bench.submit(&[b"first"]);
+    let (slot, key, _) = bench.take(0).expect("it was sent");
+    bench.answer(0, slot, key);
+    for _ in 1..TASK_SLOTS {
+        let cell = bench.submit(&[b"never"]);
+        assert!(bench.core.cancel(cell.key()));
+        assert!(cell.is_cancelled());
+    }
+    assert!(!first.is_over());
+    let last = bench.submit(&[b"last"]);
+    assert!(returned(&first), "there was room only after a look at the answers");
+    let (slot, key, _) = bench.take(0).expect("it was sent");
+    assert_eq!(key, last.key());
+    bench.answer(0, slot, key);
+    bench.core.pump();
+    assert!(returned(&last));
+    assert!(bench.core.ledger.is_empty());
+}
+
+#[test]
+fn an_idle_worker_gets_what_another_has_not_begun() {
+    let mut bench = Bench::new(1);
+    let cells: Vec<_> = (0..2).map(|_| bench.submit(&[b"task"])).collect();
+    let (slot, key, _) = bench.take(0).expect("it was sent");
+    assert_eq!(key, cells[0].key());
+    bench.add_worker(2);
+    bench.core.pump();
+    assert_eq!(bench.take(1).map(|(_, key, _)| key), Some(cells[1].key()));
+    assert_eq!(bench.take(0), None, "it was taken back");
+    bench.answer(0, slot, key);
+    bench.core.pump();
+    assert!(returned(&cells[0]));
+}
+
+#[test]
+fn an_idle_worker_gets_no_more_than_it_may_run() {
+    let mut bench = Bench::new(1);
+    (0..100).for_each(|_| bench.core.credit.note(500));
+    let cells: Vec<_> = (0..40).map(|_| bench.submit(&[b"task"])).collect();
+    bench.core.settings.tasks_per_worker_max = Some(3);
+    bench.add_worker(2);
+    bench.core.pump();
+    let sent = std::iter::from_fn(|| bench.take(1)).count();
+    assert_eq!(sent, 3);
+    assert!(cells.iter().all(|cell| !cell.is_over()));
+}
+
+#[test]
+fn who_has_no_right_to_an_answer_is_found_out() {
+    let mut bench = Bench::new(2);
+    let first = bench.submit(&[b"first"]);
+    let second = bench.submit(&[b"second"]);
+    let (slot, key, _) = bench.take(0).expect("it was sent");
+    let (_, others, _) = bench.take(1).expect("it was sent");
+    assert_eq!(others, second.key());
+    bench.answer(0, slot, others);
+    bench.core.pump();
+    assert!(!second.is_over(), "the other worker runs it");
+    // What it says from now on is not looked at.
+    bench.answer(0, slot, key);
+    bench.core.pump();
+    assert!(!first.is_over());
+    bench.core.bury(1, None);
+    assert!(matches!(first.take(), Some(Outcome::Failed(Failure::Corrupted { .. }))));
+}
+
+#[test]
+fn a_worker_condemned_before_it_was_known_is_killed_when_it_is() {
+    let mut bench = Bench::new(1);
+    bench.workers[0].results.push(&ring::Message::plain([9; 6])).expect("sound");
+    bench.core.pump();
+    // SAFETY: the child only waits.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        loop {
+            // SAFETY: as above.
+            unsafe { libc::pause() };
+        }
+    }
+    let child = Pid::from_raw(pid).expect("a child has a number");
+    let descriptor = pidfd_open(child, PidfdFlags::empty()).expect("it lives");
+    bench.core.started(1, pid as u32, descriptor);
+    let ended = waitpid(Some(child), WaitOptions::empty()).expect("it is our child");
+    assert_eq!(ended.expect("waited for").1.terminating_signal(), Some(libc::SIGKILL));
+}
+
+#[test]
+fn three_lost_zygotes_in_a_row_break_a_pool_and_two_do_not() {
+    let mut bench = Bench::new(0);
+    let cell = bench.submit(&[b"task"]);
+    for round in 0..3 {
+        assert!(!cell.is_over());
+        for number in 1..=4 {
+            let end = ParentEnd::create(TASK_SLOTS).expect("memory");
+            let view = Arc::new(View::create(1 << 20).expect("address space"));
+            bench.core.add_worker(Member::new(10 * round + number, end, view));
+        }
+        bench.core.lose_zygote();
+        assert!(bench.core.workers.iter().all(Option::is_none));
+    }
+    assert!(matches!(cell.take(), Some(Outcome::Failed(Failure::Broken(_)))));
+    bench.core.settle();
+    assert_eq!(bench.core.phase, Phase::Closed);
+}
+
+#[test]
+fn cancelled_tasks_do_not_pile_up_in_the_backlog() {
+    let mut bench = Bench::new(0);
+    let kept = bench.submit(&[b"kept"]);
+    for _ in 0..10_000 {
+        let cell = bench.submit(&[b"never"]);
+        assert!(bench.core.cancel(cell.key()));
+    }
+    assert!(bench.core.backlog.len() < 1000);
+    bench.add_worker(1);
+    bench.core.pump();
+    assert_eq!(bench.take(0).map(|(_, key, _)| key), Some(kept.key()));
+    assert_eq!(bench.take(0), None);
+}
