@@ -21,7 +21,7 @@ TESTS ?= tests
 
 venvs := target/venvs
 
-.PHONY: help run test test-rust test-models test-python lint bench clean
+.PHONY: help run test test-rust test-models test-instructions test-python lint bench clean
 
 help:
 	@echo 'make run    build ungil, install it into .venv and run `ungil compare`'
@@ -30,7 +30,7 @@ help:
 	@echo 'make test   Rust tests, then Python tests with the wheel installed, on every CPython >= 3.11 found'
 	@echo '            PYTHON=python3.12                  on this one only'
 	@echo '            TESTS="tests/test_a.py -k word"    some of the Python tests'
-	@echo '            make test-rust, make test-models, make test-python   a part of it'
+	@echo '            make test-rust, test-models, test-instructions, test-python   a part of it'
 	@echo 'make lint   formatting, clippy, ruff and mypy'
 	@echo 'make bench  the executors beside those of the stdlib, on a machine that does nothing else'
 	@echo '            ARGS="--quick --rows burst,trip"   arguments of the benchmark'
@@ -45,7 +45,7 @@ bench:
 	@$(MAKE) install VENV=$(venvs)/bench VERSION="$$(sed -n 3p $(venvs)/bench/.made)"
 	@$(venvs)/bench/bin/python benches/$(BENCH).py $(ARGS)
 
-test: test-rust test-models test-python
+test: test-rust test-models test-instructions test-python
 
 # The binding is an extension module: its own test binary could not link, for it has no interpreter.
 # It is tested from Python.
@@ -57,6 +57,10 @@ test-rust:
 # so this is another build.
 test-models:
 	RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom cargo test --release -p ungil-shm --test loom
+
+# What the hot paths execute, counted where valgrind is installed.
+test-instructions:
+	scripts/count-instructions
 
 test-python:
 	@scripts/for-each-python '$(PYTHON)' '$(MAKE)' test-one

@@ -154,6 +154,7 @@ class ProcessPool:
         function: PreparedFunction,
         items: Iterable[Any],
         is_many: bool,
+        is_at_hand: bool,
         timeout: float | None,
         ahead: int | None,
     ) -> MapResults: ...

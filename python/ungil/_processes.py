@@ -18,6 +18,9 @@ from ungil._pickling import Encoder
 
 __all__ = ["ProcessPoolExecutor"]
 
+# Whatever else is iterated may wait for the results of the items that it has given out.
+_AT_HAND = frozenset({list, tuple, range, str, bytes, bytearray, dict, set, frozenset})
+
 
 class ProcessPoolExecutor(  # type: ignore[misc]
     _core.ProcessPool, _mapping.Mapping, concurrent.futures.ProcessPoolExecutor
@@ -122,9 +125,10 @@ class ProcessPoolExecutor(  # type: ignore[misc]
         except Exception:
             # Each future says why.
             return super()._map_items(fn, iterables, timeout, ahead)
-        if len(iterables) == 1:
-            return self._map(prepared, iterables[0], False, timeout, ahead)
-        return self._map(prepared, zip(*iterables, strict=False), True, timeout, ahead)
+        is_at_hand = all(type(each) in _AT_HAND for each in iterables)
+        is_many = len(iterables) != 1
+        items = zip(*iterables, strict=False) if is_many else iterables[0]
+        return self._map(prepared, items, is_many, is_at_hand, timeout, ahead)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more calls.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import ungil
 
 from executors import tasks
 from executors.conftest import Make, only_processes
@@ -259,3 +262,130 @@ class TestBuffer:
         with pytest.raises(ValueError, match="buffersize must be None or > 0"):
             pool.map(tasks.double, items, buffersize=buffersize)
         assert items.taken == 0
+
+
+ITEMS = {
+    "numbers": list(range(-3000, 3000)),
+    "range": range(5000, -5000, -7),
+    "empty range": range(5, 5),
+    "range of large numbers": range(2**63 - 3, 2**63 + 3),
+    "floats and none": [None, 1.5, float("inf"), True, False] * 300,
+    "texts": ["", "a", "é" * 30, "\udc80", "x" * 5000, "y" * 100_000],
+    "bytes": [b"", b"\0" * 70, bytes(2000), bytes(200_000)],
+    "large numbers": [2**62, 2**63, -(2**63), 2**200],
+    "containers": [(1, 2), [3], {"a": (None,)}, {4}, ()] * 100,
+    "instances": [tasks.Point(1, 2), tasks.Colour.RED, tasks.MyInt(3), tasks.MyStr("s")] * 50,
+}
+
+
+@pytest.mark.parametrize("name", ITEMS)
+def test_items_arrive_as_they_were(pool: Any, name: str) -> None:
+    items = ITEMS[name]
+    echoes = list(pool.map(tasks.echo, items))
+    assert echoes == list(items)
+    assert [type(echo) for echo in echoes] == [type(item) for item in items]
+
+
+def test_argument_tuples_arrive_as_they_were(pool: Any) -> None:
+    columns = [range(500), [None, "a", b"b", 1.5, (1, [2])] * 100, itertools.repeat("x" * 3000)]
+    assert list(pool.map(tasks.capture, *columns)) == [
+        (row, {}) for row in zip(*columns, strict=False)
+    ]
+
+
+@only_processes
+@pytest.mark.parametrize("bad", [0, 1, 499, 999])
+def test_pain_1_item_that_kills_its_worker_costs_no_other(pool: Any, bad: int) -> None:
+    results = pool.map(tasks.kill_me_if, range(1000), itertools.repeat(bad))
+    assert [next(results) for _ in range(bad)] == list(range(bad))
+    with pytest.raises(ungil.WorkerCrashed, match="kill_me_if"):
+        next(results)
+    assert list(pool.map(tasks.double, range(100))) == [2 * item for item in range(100)]
+
+
+def test_pain_15_items_behind_a_slow_one_are_run_by_others(
+    make: Make, mailbox: Mailbox, gate: Gate
+) -> None:
+    executor = make(2)
+    waiting = [0 if item == 120 else 1000 for item in range(200)]
+    columns = map(itertools.repeat, (mailbox, gate))
+    executor.map(tasks.post_and_wait_if, range(200), *columns, waiting)
+    # All others are done while one of them waits.
+    assert {int(line) for line in mailbox.take(200)} == set(range(200))
+    gate.open()
+
+
+def test_result_comes_while_the_next_item_is_slow(make: Make, mailbox: Mailbox, gate: Gate) -> None:
+    executor = make(1)
+    results = executor.map(
+        tasks.post_and_wait_if, range(300), *map(itertools.repeat, (mailbox, gate, 150))
+    )
+    assert [next(results) for _ in range(150)] == list(range(150))
+    gate.open()
+    assert list(results) == list(range(150, 300))
+
+
+def test_items_that_wait_for_earlier_ones_do_not_wait_for_ever(
+    make: Make, mailbox: Mailbox
+) -> None:
+    executor = make(1)
+
+    def items() -> Iterator[int]:
+        for item in range(20):
+            yield item
+            assert mailbox.take() == [str(item)], "it was run before the next one was asked for"
+
+    assert list(executor.map(tasks.post, itertools.repeat(mailbox), items())) == [None] * 20
+
+
+def test_item_that_cannot_be_sent_fails_in_its_place(pool: Any, kind: Kind) -> None:
+    items = [1, 2, threading.Lock(), 4]
+    results = pool.map(tasks.length if not kind.has_processes else tasks.echo, items)
+    if not kind.has_processes:
+        with pytest.raises(TypeError, match="len"):
+            next(results)
+        return
+    assert [next(results), next(results)] == [1, 2]
+    with pytest.raises(TypeError, match="pickle"):
+        next(results)
+
+
+@only_processes
+def test_result_that_cannot_be_sent_fails_in_its_place(pool: Any) -> None:
+    classes = [int, str, threading.Lock, float]
+    results = pool.map(tasks.make_instance, classes)
+    assert [next(results), next(results)] == [0, ""]
+    with pytest.raises(TypeError, match="pickle"):
+        next(results)
+
+
+@only_processes
+def test_results_do_not_come_to_a_fork_of_the_program(
+    make: Make, mailbox: Mailbox, gate: Gate
+) -> None:
+    executor = make(1)
+    columns = map(itertools.repeat, (mailbox, gate, 1))
+    results = executor.map(tasks.post_and_wait_if, range(3), *columns)
+    assert next(results) == 0
+    assert mailbox.take(2) == ["0", "1"]
+    pid = os.fork()
+    if pid == 0:
+        try:
+            next(results)
+        except RuntimeError as error:
+            os._exit(0 if "forked" in str(error) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    gate.open()
+    assert list(results) == [1, 2]
+
+
+@only_processes
+def test_lazy_map_over_many_items_keeps_few(pool: Any) -> None:
+    items = Counted(range(100_000))
+    total = 0
+    for place, result in enumerate(pool.map(tasks.double, items, buffersize=1000)):
+        total += result
+        assert items.taken <= place + 1001
+    assert total == sum(2 * item for item in range(100_000))

@@ -8,6 +8,7 @@ use ungil_shm::Block;
 
 use crate::cell::{Outcome, Received};
 use crate::fork::Origin;
+use crate::ledger::Key;
 use crate::pace::Pace;
 use crate::payload::Inline;
 use crate::task::{Function, StoredBlock};
@@ -27,8 +28,8 @@ pub enum Source {
     Stored {
         /// The block.
         block: StoredBlock,
-        /// Where each item ends, from the beginning of the block.
-        ends: Box<[u32]>,
+        /// Where each item ends, from the beginning of the block. Items may yet be added.
+        ends: Mutex<Vec<u32>>,
     },
 }
 
@@ -51,6 +52,7 @@ impl Items {
         match &self.source {
             Source::Described(bytes) => Some((Block { offset: 0, length: 0 }, bytes.bytes())),
             Source::Stored { block, ends } => {
+                let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
                 let end = |items: u32| match items {
                     0 => Some(0),
                     _ => ends.get(items as usize - 1).copied().map(u64::from),
@@ -60,6 +62,38 @@ impl Items {
                 Some((Block { offset, length: end.checked_sub(start)? }, &[]))
             }
         }
+    }
+}
+
+/// A batch to which items are added while others of it are run.
+#[derive(Debug)]
+pub struct Growing {
+    pub(crate) items: Arc<Items>,
+    pub(crate) results: Arc<Results>,
+    /// How many items it has.
+    pub(crate) count: u32,
+    /// The last of its tasks that waited; 0 if there was none.
+    pub(crate) key: Key,
+    /// How many bytes of its block are written.
+    pub(crate) bytes: u32,
+}
+
+impl Growing {
+    /// Where outcomes arrive.
+    pub fn results(&self) -> &Arc<Results> {
+        &self.results
+    }
+
+    /// How many items it has.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether so many more items of so many bytes together have room in it.
+    pub fn has_room(&self, items: usize, bytes: usize) -> bool {
+        let Source::Stored { block, .. } = &self.items.source else { return false };
+        u64::from(self.bytes) + bytes as u64 <= block.block().length.min(u32::MAX.into())
+            && u64::from(self.count) + items as u64 <= ITEMS_MAX.into()
     }
 }
 
@@ -217,7 +251,7 @@ mod tests {
         let items = items(|arena| {
             let block = StoredBlock::allocate(arena, 30).expect("memory");
             offset = block.block().offset;
-            Source::Stored { block, ends: Box::new([10, 10, 30]) }
+            Source::Stored { block, ends: Mutex::new(vec![10, 10, 30]) }
         });
         let part = |first, count| items.part(first, count).map(|(block, _)| block);
         assert_eq!(part(0, 3), Some(Block { offset, length: 30 }));

@@ -40,7 +40,7 @@ pub mod zygote;
 
 pub use cell::{Cell, Crash, Ending, Failure, Outcome, Received};
 pub use fork::{Origin, PerProcess};
-pub use items::{DESCRIPTION_BYTES, ITEMS_MAX, Items, Logged, Results, Run, RunOutcome, Source};
+pub use items::{DESCRIPTION_BYTES, Growing, ITEMS_MAX, Logged, Results, Run, RunOutcome};
 pub use lent::Lent;
 pub use message::{FUNCTION_USED_ONCE, Status};
 pub use pace::Pace;

@@ -12,14 +12,14 @@ use std::time::Instant;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::Signal;
-use ungil_shm::{Arena, Bell, ParentEnd, View, Wake, reserve_bytes};
+use ungil_shm::{Arena, Bell, ParentEnd, Segment, View, Wake, reserve_bytes};
 
 use crate::cell::Cell;
 use crate::fork::Origin;
-use crate::items::{ITEMS_MAX, Items, Results, Source};
-use crate::ledger::Chunk;
+use crate::items::{Growing, ITEMS_MAX, Items, Results, Source};
 use crate::message::{CALLER, FUNCTION_USED_ONCE};
-use crate::payload::{self, Payload};
+use crate::pace::Pace;
+use crate::payload::{self, Inline, Payload};
 use crate::pump::{Cancel, Core, Member, Phase};
 use crate::spin::Spin;
 use crate::supervisor;
@@ -151,6 +151,8 @@ pub(crate) struct Inner {
     pub(crate) origin: Origin,
     bell: Bell,
     arena: Arc<Mutex<Arena>>,
+    /// The memory of that arena.
+    segment: Arc<Segment>,
     /// Written by workers, read by the supervisor.
     pub(crate) event: OwnedFd,
     /// Whether some caller waits and pumps.
@@ -210,6 +212,7 @@ impl Pool {
     pub fn new(settings: Settings, connect: Connect) -> io::Result<Pool> {
         let arena = Arena::create_pool(reserve_bytes())?;
         let bell = arena.pool_bell()?;
+        let segment = arena.segment().clone();
         let arena = Arc::new(Mutex::new(arena));
         let core = Core::new(settings, bell.clone(), arena.clone());
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -220,6 +223,7 @@ impl Pool {
                 origin: Origin::here(),
                 bell,
                 arena,
+                segment,
                 event,
                 is_pumped: AtomicBool::new(false),
                 callers: Mutex::new(VecDeque::new()),
@@ -286,44 +290,84 @@ impl Pool {
         Err(refusal)
     }
 
-    /// Stores items that lie one behind the other, and where each ends.
+    /// Begins a batch that has room for so many bytes of items.
     ///
     /// # Errors
     /// The system has no memory left.
-    pub fn store_items(&self, bytes: &[u8], ends: Vec<u32>) -> io::Result<Source> {
-        let inner = &self.inner;
-        inner.check_origin()?;
-        let block = StoredBlock::allocate(&inner.arena, bytes.len() as u64)?;
-        let segment = {
-            let arena = inner.arena.lock().unwrap_or_else(PoisonError::into_inner);
-            arena.segment().clone()
-        };
-        if !segment.write(block.block().offset, bytes) {
-            return Err(io::Error::other("a block of shared memory lies outside of its arena"));
-        }
-        Ok(Source::Stored { block, ends: ends.into() })
+    pub fn begin_batch(
+        &self,
+        function: Arc<Function>,
+        pace: Arc<Pace>,
+        bytes: u64,
+    ) -> io::Result<Growing> {
+        self.inner.check_origin()?;
+        let block = StoredBlock::allocate(&self.inner.arena, bytes)?;
+        let source = Source::Stored { block, ends: Mutex::default() };
+        let items = Arc::new(Items::new(function, source, pace));
+        Ok(Growing { items, results: Arc::default(), count: 0, key: 0, bytes: 0 })
     }
 
-    /// Takes a batch: one call for each of so many items.
+    /// Adds items to a batch, one call each. They lie one behind the other, and each ends there.
+    ///
+    /// # Returns
+    /// How many workers should be [started](Pool::start) now.
+    ///
+    /// # Errors
+    /// The pool takes no tasks. The batch must have [room](Growing::has_room) for them.
+    pub fn extend_batch(
+        &self,
+        batch: &mut Growing,
+        bytes: &[u8],
+        ends: &[u32],
+    ) -> Result<usize, Refusal> {
+        let Source::Stored { block, ends: all } = &batch.items.source else { return Ok(0) };
+        if !self.inner.origin.is_here() {
+            return Err(Refusal::Foreign);
+        }
+        let start = block.block().offset + u64::from(batch.bytes);
+        let is_written =
+            batch.has_room(ends.len(), bytes.len()) && self.inner.segment.write(start, bytes);
+        debug_assert!(is_written, "the batch has room for them");
+        let mut core = self.inner.lock();
+        match (&core.broken, core.phase) {
+            (Some(reason), _) => return Err(Refusal::Broken(reason.clone())),
+            (None, Phase::Open) => {}
+            (None, _) => return Err(Refusal::Closed),
+        }
+        let shift = batch.bytes;
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(ends.iter().map(|end| end + shift));
+        drop(all);
+        batch.bytes += bytes.len() as u32;
+        core.extend_items(batch, ends.len() as u32);
+        Ok(core.missing_workers(0))
+    }
+
+    /// Takes items that follow from a description: one call for each of so many.
     ///
     /// # Returns
     /// The place for their outcomes, and how many workers should be [started](Pool::start) now.
     ///
     /// # Errors
     /// The pool takes no tasks.
-    pub fn submit_items(&self, items: Items, count: u32) -> Result<(Arc<Results>, usize), Refusal> {
+    pub fn submit_described(
+        &self,
+        function: Arc<Function>,
+        pace: Arc<Pace>,
+        description: Inline,
+        count: u32,
+    ) -> Result<(Arc<Results>, usize), Refusal> {
         if !self.inner.origin.is_here() {
             return Err(Refusal::Foreign);
         }
-        let results = Arc::new(Results::default());
-        let items = Arc::new(items);
-        let count = count.min(ITEMS_MAX);
-        let chunk = Chunk { items, results: results.clone(), first: 0, count, ended: 0 };
+        let items = Arc::new(Items::new(function, Source::Described(description), pace));
+        let results = Arc::<Results>::default();
+        let mut batch = Growing { items, results: results.clone(), count: 0, key: 0, bytes: 0 };
         let mut core = self.inner.lock();
         match (&core.broken, core.phase) {
             (Some(reason), _) => Err(Refusal::Broken(reason.clone())),
             (None, Phase::Open) => {
-                core.submit_items(chunk);
+                core.extend_items(&mut batch, count.min(ITEMS_MAX));
                 Ok((results, core.missing_workers(0)))
             }
             (None, _) => Err(Refusal::Closed),

@@ -17,6 +17,7 @@ use ungil_shm::{Arena, Bell};
 
 use crate::cell::{Cell, Subscriber};
 use crate::credit::Credit;
+use crate::items::Growing;
 use crate::ledger::{Chunk, Key, Ledger, Place};
 use crate::message;
 use crate::pool::Settings;
@@ -147,13 +148,27 @@ impl Core {
         cell
     }
 
-    /// Adds items.
-    pub(crate) fn submit_items(&mut self, chunk: Chunk) {
-        self.items_left += u64::from(chunk.count);
-        chunk.items.pace.add_waiting(chunk.count);
-        let key = self.ledger.add_chunk(chunk);
-        self.backlog.push_back(key);
-        self.pump();
+    /// Adds so many items to a batch. They join those that wait, if there are any: so a program that
+    /// is slow in coming up with items has each sent at once, and a fast one many together.
+    pub(crate) fn extend_items(&mut self, batch: &mut Growing, count: u32) {
+        if count == 0 {
+            return;
+        }
+        self.items_left += u64::from(count);
+        batch.items.pace.add_waiting(count);
+        let last = self.ledger.get_mut(batch.key).filter(|entry| entry.place == Place::Waiting);
+        let last = last.and_then(|entry| entry.chunk());
+        match last.filter(|chunk| chunk.first + chunk.count == batch.count) {
+            Some(chunk) => chunk.count += count,
+            None => {
+                let (items, results) = (batch.items.clone(), batch.results.clone());
+                let chunk = Chunk { items, results, first: batch.count, count, ended: 0 };
+                batch.key = self.ledger.add_chunk(chunk);
+                self.backlog.push_back(batch.key);
+                self.pump();
+            }
+        }
+        batch.count += count;
         self.settle();
     }
 
@@ -309,5 +324,7 @@ fn free(arena: &Mutex<Arena>, offset: u64) {
     let _ = arena.lock().unwrap_or_else(PoisonError::into_inner).free(offset);
 }
 
+#[cfg(test)]
+mod hot_paths;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use support::{Fixture, isolated, settings, signal, soon, until, workers};
-use ungil_pool::{Cancel, Inline, Pace, Settings, Source, Waited};
+use ungil_pool::{Cancel, Pace, Settings, Waited};
 
 const DIED: &str = "crashed Some(Killed(9))";
 
@@ -48,11 +48,39 @@ fn every_result_comes_in_its_place() {
 fn items_that_follow_from_a_description_need_no_memory() {
     isolated(|| {
         let fixture = Fixture::new(workers(2));
-        let source = Source::Described(Inline::new(b"numbers").expect("it fits"));
-        let results = fixture.submit_source(source, 100_000, &fast());
+        let results = fixture.submit_described(100_000, &fast());
         let (_, told) = echoes(100_000);
         assert_eq!(fixture.items(&results, 0, 100_000), told);
         fixture.close();
+    });
+}
+
+#[test]
+fn items_can_be_added_while_others_run() {
+    isolated(|| {
+        let fixture = Fixture::new(workers(2));
+        let function = fixture.pool().function(b"items", true).expect("memory");
+        let mut batch = fixture.pool().begin_batch(function, fast(), 1 << 20).expect("memory");
+        let results = batch.results().clone();
+        let mut told = Vec::new();
+        for number in 0..2000 {
+            // Each is run though the next one is not there yet.
+            let line = format!("echo {number}\n");
+            fixture.extend(&mut batch, line.as_bytes(), &[line.len() as u32]);
+            told.push(number.to_string());
+            if number % 200 == 0 {
+                assert_eq!(fixture.items(&results, number, 1), [number.to_string()]);
+            }
+        }
+        for start in (1..2000).step_by(200) {
+            let place = start as usize;
+            assert_eq!(fixture.items(&results, start, 199), told[place..place + 199]);
+        }
+        assert_eq!(batch.count(), 2000);
+        assert!(batch.has_room(1, 10) && !batch.has_room(1, 1 << 20));
+        drop(batch);
+        fixture.close();
+        fixture.wait_unused();
     });
 }
 
@@ -261,10 +289,10 @@ fn closing_cancels_what_no_worker_has() {
         }
         // Nobody was started who could have been left an item.
         let fixture = Fixture::new(settings());
-        let source = fixture.pool().store_items(b"tell\ntell\n", vec![5, 10]).expect("memory");
         let function = fixture.pool().function(b"items", true).expect("memory");
-        let items = ungil_pool::Items::new(function, source, fast());
-        let (results, missing) = fixture.pool().submit_items(items, 2).expect("it is open");
+        let mut batch = fixture.pool().begin_batch(function, fast(), 10).expect("memory");
+        let extended = fixture.pool().extend_batch(&mut batch, b"tell\ntell\n", &[5, 10]);
+        let (missing, results) = (extended.expect("it is open"), batch.results().clone());
         assert_eq!(missing, 1);
         fixture.pool().close(Cancel::Unassigned);
         assert_eq!(fixture.items(&results, 0, 2), ["cancelled"; 2]);

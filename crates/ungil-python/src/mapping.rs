@@ -6,16 +6,15 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyRange, PyTuple, PyWeakrefReference};
+use pyo3::types::{PyRange, PyTuple, PyWeakrefReference};
 use ungil_pool::{
-    DESCRIPTION_BYTES, ITEMS_MAX, Inline, Items, Pace, Pool, Results, Run, RunOutcome, Source,
-    Waited,
+    DESCRIPTION_BYTES, Growing, ITEMS_MAX, Inline, Pace, Pool, Results, Run, RunOutcome, Waited,
 };
 
 use crate::codec;
@@ -24,11 +23,13 @@ use crate::interrupt::Interrupt;
 use crate::item::{self, Answer, Arguments};
 use crate::processes::{self, Opened, PreparedFunction, ProcessPool};
 
-/// A batch is sent when it has so many bytes, or items.
+/// A batch has room for so many bytes of items; the first ones of a call of `map` for less, for it
+/// may have few.
 const BATCH_BYTES: usize = 256 << 10;
-const BATCH_ITEMS: usize = 64 << 10;
-/// A batch is sent when its first item has waited so long: the next one may be long in coming.
-const BATCH_WAIT: Duration = Duration::from_micros(200);
+const FIRST_BATCH_BYTES: usize = 4 << 10;
+/// Where taking an item takes no time, so many are handed over together, or so many bytes.
+const GROUP_ITEMS: usize = 256;
+const GROUP_BYTES: usize = 8 << 10;
 
 /// The results of a call of ``map``, in the order of the items.
 #[pyclass(frozen, module = "ungil._core")]
@@ -70,6 +71,7 @@ struct Lazy {
     executor: Py<PyWeakrefReference>,
     items: Py<PyAny>,
     is_many: bool,
+    is_at_hand: bool,
     /// How many may be taken of which no result was yielded.
     ahead: usize,
     /// How many are.
@@ -83,41 +85,48 @@ struct Feed<'a, 'py> {
     function: &'a Bound<'py, PreparedFunction>,
     bytes: Vec<u8>,
     ends: Vec<u32>,
-    since: Instant,
+    batch: Option<Growing>,
+    next_batch_bytes: usize,
+}
+
+/// The iterable of a call of `map`.
+pub struct Iterable<'py> {
+    /// The only iterable, or one of tuples of arguments.
+    pub items: Bound<'py, PyAny>,
+    /// Whether items are tuples of arguments.
+    pub is_many: bool,
+    /// Whether the next item is always there, as in a list. Anything else may wait for the outcome
+    /// of items that it has given out, so none of them is held back.
+    pub is_at_hand: bool,
 }
 
 impl<'py> Feed<'_, 'py> {
     /// Takes items, and says how many: as many as there are, or so many at most.
-    fn take(&mut self, items: &Bound<'py, PyAny>, is_many: bool, most: usize) -> PyResult<usize> {
+    fn take(&mut self, iterable: &Iterable<'py>, most: usize) -> PyResult<usize> {
         let mut taken = 0;
-        // What a list or tuple has is there; of anything else the next item may take its time.
-        let is_patient =
-            items.is_exact_instance_of::<PyList>() || items.is_exact_instance_of::<PyTuple>();
-        let mut iterator = items.try_iter()?;
+        let mut iterator = iterable.items.try_iter()?;
+        let group = if iterable.is_at_hand { GROUP_ITEMS } else { 1 };
         while taken < most {
             let next = match iterator.next() {
                 None => break,
                 Some(Ok(next)) => next,
                 Some(Err(error)) => {
                     // What was taken before runs, as in the stdlib.
-                    self.send()?;
+                    self.hand_over()?;
                     return Err(error);
                 }
             };
             taken += 1;
-            self.add(&next, is_many)?;
-            if !is_patient && self.since.elapsed() >= BATCH_WAIT {
-                self.send()?;
+            self.add(&next, iterable.is_many)?;
+            if self.ends.len() >= group || self.bytes.len() >= GROUP_BYTES {
+                self.hand_over()?;
             }
         }
-        self.send()?;
+        self.hand_over()?;
         Ok(taken)
     }
 
     fn add(&mut self, item: &Bound<'py, PyAny>, is_many: bool) -> PyResult<()> {
-        if self.ends.is_empty() {
-            self.since = Instant::now();
-        }
         let many = if is_many { Some(item.cast::<PyTuple>()?) } else { None };
         let arguments = many.map_or(Arguments::One(item), Arguments::Many);
         if !item::push_plain(&mut self.bytes, arguments) {
@@ -128,7 +137,8 @@ impl<'py> Feed<'_, 'py> {
             let encoded = codec::encode_call(&args, None, self.opened);
             let is_short = encoded.as_ref().is_ok_and(|it| item::push_encoded(&mut self.bytes, it));
             if !is_short {
-                self.send()?;
+                self.hand_over()?;
+                self.batch = None;
                 let function = self.function.get();
                 let future = self.opened.submit_encoded(item.py(), function, encoded)?;
                 self.state.parts.push_back(Part::Single(future.unbind()));
@@ -136,40 +146,45 @@ impl<'py> Feed<'_, 'py> {
             }
         }
         self.ends.push(self.bytes.len() as u32);
-        if self.bytes.len() >= BATCH_BYTES || self.ends.len() >= BATCH_ITEMS {
-            self.send()?;
-        }
         Ok(())
     }
 
-    /// Submits what was added.
-    fn send(&mut self) -> PyResult<()> {
+    /// Hands what was added over to the pool.
+    fn hand_over(&mut self) -> PyResult<()> {
         if self.ends.is_empty() {
             return Ok(());
         }
-        let ends = std::mem::take(&mut self.ends);
-        let count = ends.len() as u32;
-        let source = self.opened.pool.store_items(&self.bytes, ends);
+        let has_room =
+            self.batch.as_ref().is_some_and(|it| it.has_room(self.ends.len(), self.bytes.len()));
+        let batch = match &mut self.batch {
+            Some(batch) if has_room => batch,
+            place => {
+                let bytes = self.next_batch_bytes.max(self.bytes.len()) as u64;
+                self.next_batch_bytes = (4 * self.next_batch_bytes).min(BATCH_BYTES);
+                let written = self.function.get().written.clone();
+                let begun = self.opened.pool.begin_batch(written, self.state.pace.clone(), bytes);
+                let begun = begun.map_err(processes::no_memory)?;
+                let results = begun.results().clone();
+                self.state.parts.push_back(Part::Batch { results, next: 0, count: 0 });
+                place.insert(begun)
+            }
+        };
+        self.opened.extend_batch(self.function.py(), batch, &self.bytes, &self.ends)?;
+        if let Some(Part::Batch { count, .. }) = self.state.parts.back_mut() {
+            *count = batch.count();
+        }
         self.bytes.clear();
-        self.submit(source.map_err(processes::no_memory)?, count)
-    }
-
-    fn submit(&mut self, source: Source, count: u32) -> PyResult<()> {
-        let written = self.function.get().written.clone();
-        let items = Items::new(written, source, self.state.pace.clone());
-        let results = self.opened.submit_items(self.function.py(), items, count)?;
-        self.state.parts.push_back(Part::Batch { results, next: 0, count });
+        self.ends.clear();
         Ok(())
     }
 
-    /// Submits the numbers of a range, which are never written down; `false` if they do not follow
-    /// from two small ones.
+    /// Submits the numbers of a range, which are never written down; `false` if one of them
+    /// is too large.
     fn send_range(&mut self, range: &Bound<'py, PyRange>) -> PyResult<bool> {
-        let (Ok(mut first), Ok(step), Ok(mut left)) = (
-            range.getattr("start").and_then(|it| it.extract::<i64>()),
-            range.getattr("step").and_then(|it| it.extract::<i64>()),
-            range.len(),
-        ) else {
+        let number = |name: &str| range.getattr(name)?.extract::<i64>();
+        let (Ok(mut first), Ok(_), Ok(step), Ok(mut left)) =
+            (number("start"), number("stop"), number("step"), range.len())
+        else {
             return Ok(false);
         };
         while left > 0 {
@@ -177,7 +192,15 @@ impl<'py> Feed<'_, 'py> {
             let description = item::describe_range(first, step);
             const { assert!(DESCRIPTION_BYTES >= 17) };
             let description = Inline::new(&description).unwrap_or_else(Inline::empty);
-            self.submit(Source::Described(description), count)?;
+            let (function, pace) = (self.function.get(), self.state.pace.clone());
+            let results = self.opened.submit_described(
+                self.function.py(),
+                function,
+                pace,
+                description,
+                count,
+            )?;
+            self.state.parts.push_back(Part::Batch { results, next: 0, count });
             left -= count as usize;
             first = first.wrapping_add(step.wrapping_mul(i64::from(count)));
         }
@@ -190,8 +213,7 @@ impl MapResults {
     pub fn begin<'py>(
         executor: &Bound<'py, ProcessPool>,
         function: Py<PreparedFunction>,
-        items: &Bound<'py, PyAny>,
-        is_many: bool,
+        iterable: Iterable<'py>,
         timeout: Option<f64>,
         ahead: Option<usize>,
     ) -> PyResult<Bound<'py, MapResults>> {
@@ -211,22 +233,24 @@ impl MapResults {
         match ahead {
             None => {
                 let mut feed = Feed::new(opened, &mut state, function.bind(py));
-                let is_range = match items.cast_exact::<PyRange>() {
+                let is_range = match iterable.items.cast_exact::<PyRange>() {
                     Ok(range) => feed.send_range(range)?,
                     Err(_) => false,
                 };
                 if !is_range {
-                    feed.take(items, is_many, usize::MAX)?;
+                    feed.take(&iterable, usize::MAX)?;
                 }
             }
             Some(ahead) => {
-                let items = items.try_iter()?.into_any();
+                let items = iterable.items.try_iter()?.into_any();
+                let iterable = Iterable { items, ..iterable };
                 let mut feed = Feed::new(opened, &mut state, function.bind(py));
-                let taken = feed.take(&items, is_many, ahead)?;
+                let taken = feed.take(&iterable, ahead)?;
                 state.lazy = Some(Lazy {
                     executor: PyWeakrefReference::new(executor.as_any())?.unbind(),
-                    items: items.unbind(),
-                    is_many,
+                    items: iterable.items.unbind(),
+                    is_many: iterable.is_many,
+                    is_at_hand: iterable.is_at_hand,
                     ahead,
                     taken,
                 });
@@ -243,7 +267,8 @@ impl<'a, 'py> Feed<'a, 'py> {
         function: &'a Bound<'py, PreparedFunction>,
     ) -> Feed<'a, 'py> {
         let (bytes, ends) = (Vec::new(), Vec::new());
-        Feed { opened, state, function, bytes, ends, since: Instant::now() }
+        let next_batch_bytes = FIRST_BATCH_BYTES;
+        Feed { opened, state, function, bytes, ends, batch: None, next_batch_bytes }
     }
 }
 
@@ -383,7 +408,12 @@ impl State {
         let Ok(executor) = executor.cast::<ProcessPool>() else { return Ok(()) };
         let function = self.function.clone_ref(py);
         let mut feed = Feed::new(executor.get().opened()?, self, function.bind(py));
-        let taken = feed.take(lazy.items.bind(py), lazy.is_many, free)?;
+        let iterable = Iterable {
+            items: lazy.items.bind(py).clone(),
+            is_many: lazy.is_many,
+            is_at_hand: lazy.is_at_hand,
+        };
+        let taken = feed.take(&iterable, free)?;
         if taken < free {
             return Ok(());
         }

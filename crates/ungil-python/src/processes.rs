@@ -12,15 +12,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 use rustc_hash::FxHashMap;
 use ungil_pool::{
-    Cancel, Cell, Crash, Ending, Failure, Function, Items, Likeness, Outcome, Payload, Pool,
-    Received, Refusal, Results, Settings, Task, Waited,
+    Cancel, Cell, Crash, Ending, Failure, Function, Growing, Inline, Likeness, Outcome, Pace,
+    Payload, Pool, Received, Refusal, Results, Settings, Task, Waited,
 };
 
 use crate::call::{call, call_method};
 use crate::codec::{self, Arrived, BufferCollector, Decoded, Encoded, Pickler};
 use crate::future::{LazyFuture, Settled, Source, deadline_after};
 use crate::interrupt::Interrupt;
-use crate::mapping::MapResults;
+use crate::mapping::{Iterable, MapResults};
 use crate::zygote;
 
 /// Copies longer than this, in bytes, are made without Python's lock.
@@ -191,6 +191,7 @@ impl ProcessPool {
     ///     function: The function.
     ///     items: The only iterable's iterator, or one of tuples of arguments.
     ///     is_many: Whether items are tuples of arguments.
+    ///     is_at_hand: Whether the next item is always there, as in a list.
     ///     timeout: Seconds within which each result must be there.
     ///     ahead: How many items to take before results are asked for; ``None`` takes all of them.
     ///
@@ -201,10 +202,12 @@ impl ProcessPool {
         function: Py<PreparedFunction>,
         items: &Bound<'py, PyAny>,
         is_many: bool,
+        is_at_hand: bool,
         timeout: Option<f64>,
         ahead: Option<usize>,
     ) -> PyResult<Bound<'py, MapResults>> {
-        MapResults::begin(slf, function, items, is_many, timeout, ahead)
+        let iterable = Iterable { items: items.clone(), is_many, is_at_hand };
+        MapResults::begin(slf, function, iterable, timeout, ahead)
     }
 
     /// The pool without the executor.
@@ -355,18 +358,41 @@ impl Opened {
         }
     }
 
-    /// Runs one call for each of many items.
-    pub fn submit_items(&self, py: Python<'_>, items: Items, count: u32) -> PyResult<Arc<Results>> {
-        let submitted = self.pool.submit_items(items, count);
+    /// Runs one call for each of some items that are added to a batch.
+    pub fn extend_batch(
+        &self,
+        py: Python<'_>,
+        batch: &mut Growing,
+        bytes: &[u8],
+        ends: &[u32],
+    ) -> PyResult<()> {
+        let extended = self.pool.extend_batch(batch, bytes, ends);
+        let missing = extended.map_err(|refusal| refusal_error(py, refusal))?;
+        self.start_for(py, missing, batch.results())
+    }
+
+    /// Runs one call for each of so many items that follow from a description.
+    pub fn submit_described(
+        &self,
+        py: Python<'_>,
+        function: &PreparedFunction,
+        pace: Arc<Pace>,
+        description: Inline,
+        count: u32,
+    ) -> PyResult<Arc<Results>> {
+        let written = function.written.clone();
+        let submitted = self.pool.submit_described(written, pace, description, count);
         let (results, missing) = submitted.map_err(|refusal| refusal_error(py, refusal))?;
-        if missing > 0
-            && let Err(error) = self.start(py, missing)
-        {
-            // The caller gets no results, so nothing shall run.
-            self.pool.cancel_items(&results);
-            return Err(error);
-        }
+        self.start_for(py, missing, &results)?;
         Ok(results)
+    }
+
+    fn start_for(&self, py: Python<'_>, missing: usize, results: &Arc<Results>) -> PyResult<()> {
+        if missing == 0 {
+            return Ok(());
+        }
+        // Where that fails the caller gets no results, so nothing shall run.
+        self.start(py, missing).inspect_err(|_| self.pool.cancel_items(results))
     }
 
     /// Forks, if workers are forks and there are none yet: what they have of this process need not be

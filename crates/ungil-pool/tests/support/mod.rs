@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ungil_pool::{
-    Cell, Crash, Ending, Failure, Items, Likeness, Outcome, Pace, Pool, Received, Refusal, Results,
-    Run, RunOutcome, Settings, Source, Task, Waited,
+    Cell, Crash, Ending, Failure, Growing, Inline, Likeness, Outcome, Pace, Pool, Received,
+    Refusal, Results, Run, RunOutcome, Settings, Task, Waited,
 };
 
 pub use host::Host;
@@ -103,14 +103,26 @@ impl Fixture {
             text.push('\n');
             ends.push(text.len() as u32);
         }
-        let source = self.pool().store_items(text.as_bytes(), ends).expect("memory");
-        self.submit_source(source, lines.len() as u32, pace)
+        let function = self.pool().function(b"items", true).expect("memory");
+        let begun = self.pool().begin_batch(function, pace.clone(), text.len() as u64);
+        let mut batch = begun.expect("memory");
+        self.extend(&mut batch, text.as_bytes(), &ends);
+        batch.results().clone()
     }
 
-    pub fn submit_source(&self, source: Source, count: u32, pace: &Arc<Pace>) -> Arc<Results> {
+    pub fn extend(&self, batch: &mut Growing, bytes: &[u8], ends: &[u32]) {
+        let missing = self.pool().extend_batch(batch, bytes, ends).expect("the pool is open");
+        if missing > 0 {
+            self.pool().start(missing, self.likeness.clone());
+        }
+    }
+
+    /// Submits so many items that follow from a description.
+    pub fn submit_described(&self, count: u32, pace: &Arc<Pace>) -> Arc<Results> {
         let function = self.pool().function(b"items", true).expect("memory");
-        let items = Items::new(function, source, pace.clone());
-        let (results, missing) = self.pool().submit_items(items, count).expect("the pool is open");
+        let description = Inline::new(b"numbers").expect("it fits");
+        let submitted = self.pool().submit_described(function, pace.clone(), description, count);
+        let (results, missing) = submitted.expect("the pool is open");
         if missing > 0 {
             self.pool().start(missing, self.likeness.clone());
         }
