@@ -19,12 +19,13 @@ BENCH ?= executors
 # Peers that are heavy to install have a virtual environment to themselves.
 bench_venv := target/venvs/bench$(if $(findstring --heavy,$(ARGS)),-heavy)
 bench_groups := bench $(if $(findstring --heavy,$(ARGS)),bench-heavy)
+page := docs/benchmarks
 # What pytest runs, with any of its options.
 TESTS ?= tests
 
 venvs := target/venvs
 
-.PHONY: help run test test-rust test-models test-python lint bench clean
+.PHONY: help run test test-rust test-models test-python lint bench bench-page clean
 
 help:
 	@echo 'make run    build ungil, install it into .venv and run `ungil compare`'
@@ -39,6 +40,7 @@ help:
 	@echo '            ARGS="--quick --rows burst,trip"   arguments of the benchmark'
 	@echo '            ARGS="--heavy"                     Ray and Dask too'
 	@echo '            BENCH=growth                       another one of benches/'
+	@echo 'make bench-page   measure everything and write docs/benchmarks, with the same ARGS'
 	@echo 'make clean  remove everything that was made'
 
 run: install-run
@@ -46,6 +48,13 @@ run: install-run
 
 bench: install-bench
 	@$(bench_venv)/bin/python benches/$(BENCH).py $(ARGS)
+
+# With status 3 everything was measured but a peer that failed; the page says so.
+bench-page: install-bench
+	@mkdir -p $(page)
+	@$(bench_venv)/bin/python benches/executors.py $(ARGS) --json $(page)/executors.json || [ $$? = 3 ]
+	@$(bench_venv)/bin/python benches/growth.py $(ARGS) --json $(page)/growth.json || [ $$? = 3 ]
+	@$(bench_venv)/bin/python benches/page.py $(page)
 
 test: test-rust test-models test-python
 

@@ -1,9 +1,12 @@
-"""The benchmarks run and write down every figure. What the figures are is not for a test to say."""
+"""The benchmarks run and write down every figure, and the page is what the figures give. What the
+figures are is not for a test to say."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 BENCHES = ROOT / "benches"
 EXECUTORS = BENCHES / "executors.py"
 GROWTH = BENCHES / "growth.py"
+PAGE = BENCHES / "page.py"
 
 # The stdlib's, of which this interpreter has some start methods; what is not installed has no part.
 STDLIB = ["--peers", "PoolExecutor,multiprocessing,no executor,bare"]
@@ -305,3 +309,102 @@ def test_amounts_have_three_digits_and_a_unit_that_suits(
     from ungil_bench.amounts import amount
 
     assert amount(value, unit) == text
+
+
+# Folders with JSON and the page that it gives: an example, and the project's own when it is there.
+PAGES = [Path(__file__).parent / "benchmarks"]
+OWN_PAGE = ROOT / "docs" / "benchmarks"
+if OWN_PAGE.exists():
+    PAGES.append(OWN_PAGE)
+
+
+@pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.parent.name)
+def test_the_page_is_what_its_figures_give(run_python: Run, tmp_path: Path, folder: Path) -> None:
+    for file in folder.glob("*.json"):
+        shutil.copy(file, tmp_path)
+    ran = run_python([PAGE, "--no-plots", tmp_path])
+    assert ran.code == 0, ran
+    page = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert page == (folder / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("bench_modules")
+@pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.parent.name)
+def test_the_page_shows_every_picture_and_no_other(folder: Path) -> None:
+    from ungil_bench.page import documents, plots
+
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    names = [plot.file for plot in plots(documents(folder))]
+    assert re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page) == names
+    assert len(set(names)) == len(names) > 0
+
+
+@pytest.mark.usefixtures("bench_modules")
+def test_pictures_that_are_kept_are_those_of_the_figures() -> None:
+    from ungil_bench.page import documents, plots
+
+    for folder in PAGES:
+        kept = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")}
+        expected = {plot.file: plot.digest for plot in plots(documents(folder))}
+        # The example has no pictures: they need matplotlib, and say nothing that its page does not.
+        assert set(kept) == (set() if folder is PAGES[0] else set(expected))
+        for name, text in kept.items():
+            assert expected[name] in text
+
+
+@pytest.mark.usefixtures("bench_modules")
+def test_a_picture_has_every_median_with_its_interval() -> None:
+    from ungil_bench.page import documents
+    from ungil_bench.plots import plot
+
+    shapes = set()
+    for document in documents(PAGES[0]):
+        for row in document["rows"]:
+            picture = plot(document["bench"], row)
+            assert picture is not None
+            shapes.add(picture.shape)
+            marks = [
+                (series.name, mark.median, mark.low, mark.high)
+                for series in picture.series
+                for mark in series.marks
+            ]
+            lines = [line for line in row["lines"] if line["value"]]
+            assert sorted(marks) == sorted(
+                (line["peer"], *(line["value"][key] for key in ("median", "low", "high")))
+                for line in lines
+            )
+            # Zero has no place on a logarithmic axis.
+            assert picture.is_linear or min(low for _, _, low, _ in marks) > 0
+            changed = json.loads(json.dumps(row))
+            next(line for line in changed["lines"] if line["value"])["value"]["high"] *= 2
+            other = plot(document["bench"], changed)
+            assert other is not None
+            assert (other.digest == picture.digest) is (marks[0][3] == 0)
+    assert shapes == {"ranking", "panels", "curves", "groups"}
+
+
+@pytest.mark.usefixtures("bench_modules")
+def test_a_goal_says_yes_no_or_not_measured() -> None:
+    from ungil_bench.goals import GOALS, Figures
+    from ungil_bench.page import documents
+
+    (executors,) = [each for each in documents(PAGES[0]) if each["bench"] == "executors"]
+    reached = {goal.work: goal.reached(Figures(executors)) for goal in GOALS}
+    answers = {each.is_reached if each is not None else None for each in reached.values()}
+    assert answers == {True, False, None}
+    nothing = Figures({**executors, "rows": []})
+    assert {goal.reached(nothing) for goal in GOALS} == {None}
+
+
+def test_a_page_of_nothing_is_refused(run_python: Run, tmp_path: Path) -> None:
+    ran = run_python([PAGE, "--no-plots", tmp_path])
+    assert ran.code == 2
+    assert "has no executors.json and no growth.json" in ran.stderr
+
+
+def test_a_page_of_another_format_is_refused(run_python: Run, tmp_path: Path) -> None:
+    (tmp_path / "executors.json").write_text('{"format": 1}')
+    ran = run_python([PAGE, "--no-plots", tmp_path])
+    assert ran.code == 2
+    assert "has format 1, and this reads" in ran.stderr
+    assert not (tmp_path / "README.md").exists()
