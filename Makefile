@@ -16,12 +16,16 @@ PYTHON ?=
 ARGS ?=
 # The benchmark to run, a file of benches/ without its ending.
 BENCH ?= executors
+# Peers that are heavy to install have a virtual environment to themselves.
+bench_venv := target/venvs/bench$(if $(findstring --heavy,$(ARGS)),-heavy)
+bench_groups := bench $(if $(findstring --heavy,$(ARGS)),bench-heavy)
+page := docs/benchmarks
 # What pytest runs, with any of its options.
 TESTS ?= tests
 
 venvs := target/venvs
 
-.PHONY: help run test test-rust test-models test-instructions test-python lint bench clean
+.PHONY: help run test test-rust test-models test-instructions test-python lint bench bench-page clean
 
 help:
 	@echo 'make run    build ungil, install it into .venv and run `ungil compare`'
@@ -32,18 +36,25 @@ help:
 	@echo '            TESTS="tests/test_a.py -k word"    some of the Python tests'
 	@echo '            make test-rust, test-models, test-instructions, test-python   a part of it'
 	@echo 'make lint   formatting, clippy, ruff and mypy'
-	@echo 'make bench  the executors beside those of the stdlib, on a machine that does nothing else'
+	@echo 'make bench  the executors beside others, on a machine that does nothing else'
 	@echo '            ARGS="--quick --rows burst,trip"   arguments of the benchmark'
-	@echo '            BENCH=false_winners                another one of benches/'
+	@echo '            ARGS="--heavy"                     Ray and Dask too'
+	@echo '            BENCH=growth                       another one of benches/'
+	@echo 'make bench-page   measure everything and write docs/benchmarks, with the same ARGS'
 	@echo 'make clean  remove everything that was made'
 
 run: install-run
 	@.venv/bin/ungil compare $(ARGS)
 
-bench:
-	@scripts/make-venv $(venvs)/bench '$(PYTHON)' bench
-	@$(MAKE) install VENV=$(venvs)/bench VERSION="$$(sed -n 3p $(venvs)/bench/.made)"
-	@$(venvs)/bench/bin/python benches/$(BENCH).py $(ARGS)
+bench: install-bench
+	@$(bench_venv)/bin/python benches/$(BENCH).py $(ARGS)
+
+# With status 3 everything was measured but a peer that failed; the page says so.
+bench-page: install-bench
+	@mkdir -p $(page)
+	@$(bench_venv)/bin/python benches/executors.py $(ARGS) --json $(page)/executors.json || [ $$? = 3 ]
+	@$(bench_venv)/bin/python benches/growth.py $(ARGS) --json $(page)/growth.json || [ $$? = 3 ]
+	@$(bench_venv)/bin/python benches/page.py $(page)
 
 test: test-rust test-models test-instructions test-python
 
@@ -81,11 +92,15 @@ clean:
 
 # From here on: how they are made.
 
-.PHONY: install-run install test-one always
+.PHONY: install-run install-bench install test-one always
 
 install-run:
 	@scripts/make-venv .venv '$(PYTHON)'
 	@$(MAKE) install VENV=.venv VERSION="$$(sed -n 3p .venv/.made)"
+
+install-bench:
+	@scripts/make-venv $(bench_venv) '$(PYTHON)' $(bench_groups)
+	@$(MAKE) install VENV=$(bench_venv) VERSION="$$(sed -n 3p $(bench_venv)/.made)"
 
 # One interpreter's tests: VERSION and INTERPRETER are those of a line of scripts/find-pythons.
 test-one:
