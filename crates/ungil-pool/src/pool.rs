@@ -38,8 +38,8 @@ pub struct Settings {
     pub starts_all: bool,
     /// After so many tasks a worker is replaced.
     pub tasks_per_worker_max: Option<u64>,
-    /// Whether it makes sense to spin: there is more than one CPU.
-    pub is_spinning: bool,
+    /// CPUs that this process may use. With one it makes no sense to spin.
+    pub cpus: u32,
 }
 
 /// Makes a line to a zygote that starts this pool's workers; called again when it has been lost.
@@ -227,7 +227,7 @@ impl Pool {
                 event,
                 is_pumped: AtomicBool::new(false),
                 callers: Mutex::new(VecDeque::new()),
-                spin: Spin::new(settings.is_spinning),
+                spin: Spin::new(settings.cpus > 1),
                 functions: AtomicU64::new(0),
                 workers_made: AtomicU64::new(0),
                 likeness: Mutex::new(None),
@@ -281,7 +281,13 @@ impl Pool {
                 (Some(reason), _) => Refusal::Broken(reason.clone()),
                 (None, Phase::Open) => {
                     let cell = core.submit(task);
-                    return Ok((cell, core.missing_workers(0)));
+                    let missing = core.missing_workers(0);
+                    let wants_check = std::mem::take(&mut core.wants_check);
+                    drop(core);
+                    if wants_check {
+                        self.inner.wake_supervisor();
+                    }
+                    return Ok((cell, missing));
                 }
                 (None, _) => Refusal::Closed,
             }

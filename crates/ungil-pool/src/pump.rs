@@ -10,6 +10,7 @@ mod member;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use rustc_hash::FxHashSet;
 use ungil_shm::ring::SlotState;
@@ -85,6 +86,11 @@ pub struct Core {
     /// Tasks have ended since the sleeping caller was last told.
     has_news: bool,
     favourite: Favourite,
+    /// Tasks taken for short wait behind others, though another worker may be idle. Then it is
+    /// looked after whether they were short indeed.
+    pub(crate) check_at: Option<Instant>,
+    /// The supervisor has not been told of that.
+    pub(crate) wants_check: bool,
     /// Workers that have more tasks than they can run at once.
     busy: usize,
     /// A chunk of which somebody still waits for something after the worker has sent: its slot.
@@ -121,6 +127,8 @@ impl Core {
             foreseen: 0,
             has_news: false,
             favourite: Favourite::default(),
+            check_at: None,
+            wants_check: false,
             busy: 0,
             watched_again: None,
             chunks_sent: 0,
@@ -248,7 +256,7 @@ impl Core {
             is_progress |= self.drain(index);
         }
         self.refill();
-        if self.backlog.is_empty() {
+        if self.backlog.is_empty() && (self.check_at.is_none() || self.is_caller_pumping) {
             self.balance();
         }
         is_progress

@@ -53,8 +53,10 @@ impl Supervisor {
     fn wait_for_events(&mut self) {
         let connection =
             self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let check_at;
         let processes: Vec<(u64, Arc<OwnedFd>)> = {
             let core = self.inner.lock();
+            check_at = core.check_at;
             let workers = core.workers.iter().flatten();
             workers
                 .filter(|worker| !self.ended.contains_key(&worker.number))
@@ -67,7 +69,8 @@ impl Supervisor {
             waiting.push(PollFd::from_borrowed_fd(connection.as_fd(), PollFlags::IN));
         }
         let report = self.ended.values().min().map(|it| REPORT_LIMIT.saturating_sub(it.elapsed()));
-        let limit = report.map(|limit| Timespec {
+        let check = check_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let limit = [report, check].into_iter().flatten().min().map(|limit| Timespec {
             tv_sec: limit.as_secs() as i64,
             tv_nsec: limit.subsec_nanos().into(),
         });
@@ -135,6 +138,7 @@ impl Supervisor {
         let missing = {
             let mut core = self.inner.lock();
             core.disarm();
+            core.check_at = core.check_at.filter(|at| *at > Instant::now());
             core.pump();
             core.settle();
             if core.phase == Phase::Closed {

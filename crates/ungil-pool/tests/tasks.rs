@@ -104,7 +104,7 @@ fn a_burst_runs_once_each_however_many_workers_there_are() {
     for count in 1..=4 {
         isolated(|| {
             const TASKS: usize = 100_000;
-            let fixture = Fixture::new(Settings { is_spinning: count == 2, ..workers(count) });
+            let fixture = Fixture::new(Settings { cpus: count, ..workers(count) });
             let cells: Vec<_> =
                 (0..TASKS).map(|number| fixture.submit(&format!("echo {number}"))).collect();
             for (number, cell) in cells.iter().enumerate() {
@@ -258,9 +258,9 @@ fn more_threads_than_a_ring_has_slots_lose_nothing() {
 
 #[test]
 fn callers_that_wait_at_once_all_get_what_they_wait_for() {
-    for is_spinning in [false, true] {
+    for cpus in [1, 2] {
         isolated(|| {
-            let fixture = Fixture::new(Settings { is_spinning, ..workers(2) });
+            let fixture = Fixture::new(Settings { cpus, ..workers(2) });
             thread::scope(|scope| {
                 for caller in 0..6 {
                     let fixture = &fixture;

@@ -129,7 +129,7 @@ impl ProcessPool {
             // As in the stdlib: a fork sees what there was when the first task came.
             starts_all: start_method == "fork",
             tasks_per_worker_max: tasks_per_worker,
-            is_spinning: cpus > 1,
+            cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
         };
         let connect = zygote::connector(start_method)?;
         let pool = Pool::new(settings, connect).map_err(no_memory)?;

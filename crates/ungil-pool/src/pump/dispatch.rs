@@ -1,5 +1,7 @@
 //! Which worker gets which task, and when.
 
+use std::time::{Duration, Instant};
+
 use ungil_shm::Span;
 use ungil_shm::ring::Message;
 
@@ -11,6 +13,8 @@ use crate::payload::Payload;
 /// So much work, in ns, may wait behind what a worker runs before another one is woken: about what
 /// waking it costs, and less than the time until it runs.
 const WAKE_NS: f64 = 10_000.0;
+/// How long tasks may wait behind others that were taken for short while a worker is idle.
+const CHECK_AFTER: Duration = Duration::from_millis(1);
 /// So many tasks more go to the same worker when all have that much to do.
 const TURN: u32 = 16;
 
@@ -30,8 +34,9 @@ impl Core {
 
     /// The worker that a task should be sent to.
     ///
-    /// One that is idle, so that the task begins at once; among several one that is awake. But of
-    /// tasks so short that a worker's being woken takes longer, some wait behind another one.
+    /// One that is idle, so that the task begins at once; among several one that is awake. But tasks
+    /// so short that a worker's being woken takes longer wait behind another one, and so do they
+    /// when all CPUs but the caller's have a worker that is awake: one more would take their time.
     fn choose(&mut self) -> Option<usize> {
         let threads = self.settings.threads_per_worker;
         let limit = self.credit.limit(threads);
@@ -42,17 +47,51 @@ impl Core {
             && member.has_room(limit, tasks_max)
             && !member.seems_asleep()
         {
+            if member.outstanding >= threads {
+                self.check_later();
+            }
             return Some(index);
         }
-        let members = self.workers.iter().enumerate();
-        let (index, member) = members
-            .filter_map(|(index, member)| Some((index, member.as_ref()?)))
-            .filter(|(_, member)| member.has_room(limit, tasks_max))
-            .min_by_key(|(_, member)| (member.outstanding, member.seems_asleep()))?;
         let short = self.credit.within(WAKE_NS) * threads;
-        let turn = if short == 0 { threads } else { short.max(member.outstanding + TURN) };
+        let mut awake = 0;
+        let mut best: Option<((u32, bool), usize)> = None;
+        let mut best_awake: Option<(u32, usize)> = None;
+        for (index, member) in self.workers.iter().enumerate() {
+            let Some(member) = member else { continue };
+            let is_asleep = member.seems_asleep();
+            awake += u32::from(!is_asleep && member.outstanding > 0);
+            if member.has_room(limit, tasks_max) {
+                let rank = (member.outstanding, is_asleep);
+                if best.is_none_or(|(other, _)| rank < other) {
+                    best = Some((rank, index));
+                }
+                if !is_asleep && best_awake.is_none_or(|(other, _)| rank.0 < other) {
+                    best_awake = Some((rank.0, index));
+                }
+            }
+        }
+        let is_crowded = short > 0 && awake + 1 >= self.settings.cpus;
+        let index = match (best, best_awake) {
+            (Some(_), Some((_, index))) if is_crowded => index,
+            (Some((_, index)), _) => index,
+            (None, _) => return None,
+        };
+        let outstanding = self.workers[index].as_ref().map_or(0, |member| member.outstanding);
+        let turn = if short == 0 { threads } else { short.max(outstanding + TURN) };
         self.favourite = Favourite { index, limit: turn };
+        if short > 0 && outstanding >= threads {
+            self.check_later();
+        }
         Some(index)
+    }
+
+    /// Has it looked after a little later that tasks which wait behind another one were rightly taken
+    /// for short. Also where a caller pumps: it may be asleep.
+    fn check_later(&mut self) {
+        if self.check_at.is_none() {
+            self.check_at = Some(Instant::now() + CHECK_AFTER);
+            self.wants_check = true;
+        }
     }
 
     /// Sends a task to a worker; `false` if it has no room after all.

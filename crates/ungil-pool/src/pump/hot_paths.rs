@@ -39,7 +39,7 @@ impl Pair {
             threads_per_worker: 1,
             starts_all: false,
             tasks_per_worker_max: None,
-            is_spinning: false,
+            cpus: 1,
         };
         let mut core = Core::new(settings, bell, arena.clone());
         let end = ParentEnd::create(TASK_SLOTS).expect("memory");

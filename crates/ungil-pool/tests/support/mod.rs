@@ -38,7 +38,7 @@ pub fn settings() -> Settings {
         threads_per_worker: 1,
         starts_all: false,
         tasks_per_worker_max: None,
-        is_spinning: false,
+        cpus: 1,
     }
 }
 
