@@ -226,7 +226,10 @@ class WorkerProcess:
     def is_running_task() -> bool:
         """Whether the calling thread runs a task."""
 
-def serve_zygote(master: int, parent: int) -> WorkerStart | None:
+def take_master() -> int:
+    """Takes a zygote's master socket from the place of its standard input."""
+
+def serve_zygote(master: int, prepare: Callable[[], bool]) -> WorkerStart | None:
     """Serves pools as a zygote; returns in each worker with its start."""
 
 def run_announcements() -> NoReturn:

@@ -452,11 +452,9 @@ fn loads<'py>(
     buffers: Buffers<'_>,
     lent: Option<&Arc<Lent>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let loads = LOADS.import(py, "pickle", "loads")?;
     let bytes = PyBytes::new(py, bytes);
     let Some(lent) = lent.filter(|_| !buffers.is_empty()) else {
-        return call(loads, &(bytes,).into_pyobject(py)?, None);
+        return loads_pickle(py, &bytes);
     };
     let buffers: PyResult<Vec<_>> = buffers
         .iter()
@@ -466,7 +464,21 @@ fn loads<'py>(
         .collect();
     let keywords = PyDict::new(py);
     keywords.set_item("buffers", PyList::new(py, buffers?)?)?;
-    call(loads, &(bytes,).into_pyobject(py)?, Some(&keywords))
+    call(unpickler(py)?, &(bytes,).into_pyobject(py)?, Some(&keywords))
+}
+
+/// What a pickle without buffers out of band becomes.
+pub fn loads_pickle<'py>(
+    py: Python<'py>,
+    bytes: &Bound<'py, PyBytes>,
+) -> PyResult<Bound<'py, PyAny>> {
+    call(unpickler(py)?, &(bytes,).into_pyobject(py)?, None)
+}
+
+/// `pickle.loads`, under the name by which the rest of that module, which imports much, is left out.
+fn unpickler(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    LOADS.import(py, "_pickle", "loads")
 }
 
 pub fn marshal(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {

@@ -11,6 +11,7 @@ mod command;
 mod compare;
 mod error;
 mod future;
+mod global;
 mod host;
 mod interrupt;
 mod item;
@@ -49,5 +50,5 @@ mod _core {
     #[pymodule_export]
     use super::worker::WorkerProcess;
     #[pymodule_export]
-    use super::zygote::{WorkerStart, serve_zygote};
+    use super::zygote::{WorkerStart, serve_zygote, take_master};
 }

@@ -39,7 +39,7 @@ pub struct Opened {
     /// Tasks that could not be encoded. They count when workers are started, as in the stdlib.
     unsent: AtomicUsize,
     is_fork: bool,
-    is_forked: AtomicBool,
+    is_connected: AtomicBool,
 }
 
 /// A function that has been written down.
@@ -141,7 +141,7 @@ impl ProcessPool {
             functions: Mutex::default(),
             unsent: AtomicUsize::new(0),
             is_fork: start_method == "fork",
-            is_forked: AtomicBool::new(false),
+            is_connected: AtomicBool::new(false),
         };
         self.opened
             .set(opened)
@@ -170,7 +170,7 @@ impl ProcessPool {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, LazyFuture>> {
         let opened = self.opened()?;
-        opened.fork_first(py)?;
+        opened.connect_first(py)?;
         match opened.function(r#fn) {
             Ok((written, name)) => opened.submit(py, written, name, args, kwargs),
             Err(error) => opened.refuse(py, error, r#fn),
@@ -180,7 +180,7 @@ impl ProcessPool {
     /// Writes a function down once for many tasks, as ``map`` does.
     fn _prepare(&self, function: &Bound<'_, PyAny>) -> PyResult<PreparedFunction> {
         let opened = self.opened()?;
-        opened.fork_first(function.py())?;
+        opened.connect_first(function.py())?;
         let (written, name) = opened.function(function)?;
         Ok(PreparedFunction { written, name })
     }
@@ -395,14 +395,22 @@ impl Opened {
         self.start(py, missing).inspect_err(|_| self.pool.cancel_items(results))
     }
 
-    /// Forks, if workers are forks and there are none yet: what they have of this process need not be
-    /// sent to them.
-    fn fork_first(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_fork && !self.is_forked.swap(true, Ordering::Relaxed) {
-            self.pool.check_open().map_err(|refusal| refusal_error(py, refusal))?;
-            self.start(py, self.pool.missing_workers(1))?;
+    /// Before the first function is written down: forks, if workers are forks, for what they have of
+    /// this process need not be sent to them; else has a zygote started, which comes up meanwhile.
+    fn connect_first(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_connected.swap(true, Ordering::Relaxed) {
+            return Ok(());
         }
-        Ok(())
+        if self.is_fork {
+            self.pool.check_open().map_err(|refusal| refusal_error(py, refusal))?;
+            return self.start(py, self.pool.missing_workers(1));
+        }
+        let Err(error) = py.detach(|| self.pool.connect()) else { return Ok(()) };
+        // Starting a worker finds the same and says so; only a signal handler says it once.
+        match error.downcast::<PyErr>() {
+            Ok(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Starts workers that look like this process does now. What a signal handler raises meanwhile comes

@@ -340,8 +340,10 @@ impl WorkerProcess {
             self.defined.store(number, Ordering::Relaxed);
             hooks.define.bind(py).call1((&definitions,))?;
         }
-        let function =
-            crate::call::import(py, "pickle")?.call_method1("loads", (pickle,))?.unbind();
+        let function = match crate::global::find(py, pickle.as_bytes()) {
+            Some(function) => function.unbind(),
+            None => codec::loads_pickle(py, &pickle)?.unbind(),
+        };
         if number & FUNCTION_USED_ONCE == 0 {
             let known = Known {
                 function: function.clone_ref(py),
