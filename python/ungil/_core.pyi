@@ -189,6 +189,16 @@ class SharedBuffer:
 
     def __len__(self) -> int: ...
 
+class Guards:
+    """Things that must not have changed for something written down to be what it was."""
+
+    def __new__(cls, described: list[tuple[int, Any, Any, Any]]) -> Self: ...
+    def hold(self) -> bool:
+        """Whether nothing has changed."""
+
+def main_globals(pickle: bytes) -> tuple[str, ...] | None:
+    """The globals of ``__main__`` that a pickle names; ``None`` if that does not tell enough."""
+
 class WorkerStart:
     """What a worker was started with."""
 

@@ -20,6 +20,7 @@ import functools
 import gc
 import io
 import itertools
+import operator
 import pickle
 import sys
 import types
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, Protocol
     from weakref import WeakKeyDictionary, WeakValueDictionary
+
+    from ungil import _core
 
     Definition = tuple[str, int, bytes]
     """A name of ``__main__``, a number that changes with its content, and the pickled content."""
@@ -67,6 +70,9 @@ class Encoder:
         self._ids = itertools.count(1)
         self._last: dict[str, tuple[int, bytes]] = {}
         self._inherited: dict[str, Callable[[], Any]] = {}
+        self._known: dict[tuple[str, ...], tuple[_core.Guards, tuple[Definition, ...]]] = {}
+        # What cannot be guarded, with what it was when that was tried.
+        self._unguarded: dict[tuple[str, ...], tuple[Any, ...]] = {}
 
     def snapshot(self) -> None:
         """Notes what real forks of this process inherit, which then need not travel."""
@@ -113,22 +119,79 @@ class Encoder:
         Raises:
             Exception: The value cannot be pickled; what pickle raises.
         """
+        return self.dumps_arguments(value, collector)[:2]
+
+    def dumps_arguments(
+        self, value: Any, collector: Collector | None
+    ) -> tuple[bytes, tuple[Definition, ...], bool]:
+        """Pickles arguments.
+
+        Args:
+            value: The arguments.
+            collector: What takes buffers out of band, if anything does.
+
+        Returns:
+            What ``pickle.loads`` turns into the value, the definitions to apply before, and whether
+            the very same definitions will be returned again as long as nothing changes.
+
+        Raises:
+            Exception: The value cannot be pickled; what pickle raises.
+        """
         data = error = None
         try:
             data = _plain(value, collector)
         except Exception as caught:
             error = caught
-        if data is not None and _MAIN_IN_PICKLE not in data:
-            return data, ()
+        if data is not None:
+            if _MAIN_IN_PICKLE not in data:
+                return data, (), False
+            definitions = self._known_definitions(data)
+            if definitions is not None:
+                return data, definitions, True
         main = sys.modules[_MAIN]
         try:
             pickler, data = _by_value(value, collector, main)
-            return data, self._define(main, pickler.hard, pickler.soft)
+            return data, self._define(main, pickler.hard, pickler.soft), False
         except Exception as caught:
             if error is None:
                 raise
             # The first one is what the stdlib would raise, the second one knows more.
             raise error from caught
+
+    def _known_definitions(self, data: bytes) -> tuple[Definition, ...] | None:
+        """The definitions that a pickle needs which was made without regard to ``__main__``.
+
+        Returns:
+            ``None`` if it may have to be made with regard to it, or if what it needs can change
+            without notice.
+        """
+        from ungil import _core
+
+        names = _core.main_globals(data)
+        if names == ():
+            # The name of the module is only a text.
+            return ()
+        if names is None or _travels_by_value_at_all():
+            return None
+        known = self._known.get(names)
+        if known is not None and known[0].hold():
+            return known[1]
+        main = sys.modules[_MAIN]
+        roots = [name.partition(".")[0] for name in names]
+        values = tuple([main.__dict__.get(root, _NOWHERE) for root in roots])
+        before = self._unguarded.get(names)
+        if before is not None and all(map(operator.is_, before, values)):
+            return None
+        # Before pickling, as with functions.
+        guards = _Guards.of_names(main, roots)
+        if guards is None:
+            _remember(self._unguarded, names, values)
+            return None
+        definitions = self._define(main, roots, ())
+        if not guards_hold(guards):
+            return None
+        _remember(self._known, names, (_core.Guards(guards), definitions))
+        return definitions
 
     def _define(
         self, main: ModuleType, hard: Iterable[str], soft: Iterable[str]
@@ -183,6 +246,16 @@ class Encoder:
                     last = self._last[name] = (next(self._ids), blob)
                 definitions.append((name, *last))
         return tuple(definitions)
+
+
+_KNOWN_MAX = 1000
+
+
+def _remember(memory: dict[Any, Any], key: Any, value: Any) -> None:
+    # A program that makes more starts anew.
+    if len(memory) >= _KNOWN_MAX:
+        memory.clear()
+    memory[key] = value
 
 
 def _reference(value: Any) -> Callable[[], Any]:
@@ -249,17 +322,20 @@ def guards_hold(guards: Iterable[Guard]) -> bool:
 
     Args:
         guards: Tuples of kind, holder, key and value. 0: ``holder``, a dict, has ``value`` under
-            ``key``, or lacks it if that is ``None``. 1: the attribute ``key`` of ``holder`` is
-            ``value``. 2: ``holder.__dict__`` has ``value`` items.
+            ``key``. 1: the attribute ``key`` of ``holder`` is ``value``. 2: ``holder.__dict__`` has
+            ``value`` items. 3: ``holder`` has. 4: ``holder``, a dict, lacks ``key``.
     """
     for kind, holder, key, value in guards:
         if kind == 0:
-            if holder.get(key) is not value:
+            if holder.get(key, _NOWHERE) is not value:
+                return False
+        elif kind == 4:
+            if key in holder:
                 return False
         elif kind == 1:
             if getattr(holder, key, _NOWHERE) is not value:
                 return False
-        elif len(holder.__dict__) != value:
+        elif len(holder.__dict__ if kind == 2 else holder) != value:
             return False
     return True
 
@@ -452,13 +528,18 @@ def _is_importable(thing: Any) -> bool:
 
 def _travels_by_value(module_name: str) -> bool:
     """Whether the user told cloudpickle so about a module."""
-    cloudpickle = sys.modules.get("cloudpickle")
-    # Another thread may be importing it just now.
-    registry = getattr(cloudpickle, "list_registry_pickle_by_value", None)
-    registered = registry() if registry is not None else ()
+    registered = _travels_by_value_at_all()
     return bool(registered) and any(
         module_name == each or module_name.startswith(f"{each}.") for each in registered
     )
+
+
+def _travels_by_value_at_all() -> Iterable[str]:
+    """The modules of which the user told cloudpickle so."""
+    cloudpickle = sys.modules.get("cloudpickle")
+    # Another thread may be importing it just now.
+    registry = getattr(cloudpickle, "list_registry_pickle_by_value", None)
+    return registry() if registry is not None else ()
 
 
 def _find(space: dict[str, Any], qualname: Any) -> Any:
@@ -705,6 +786,12 @@ class _Pickler(pickle.Pickler):
 
 # What the metaclass gives the members of an enumeration, or caches on them.
 _ENUM_OWN = frozenset({"_name_", "_value_", "__objclass__", "_sort_order_", "_inverted_"})
+_ENUM_TABLES = frozenset(
+    {
+        *("_member_names_", "_member_map_", "_value2member_map_"),
+        *("_hashable_values_", "_unhashable_values_", "_unhashable_values_map_"),
+    }
+)
 
 
 # Tried alone, these would pickle their class too.
@@ -1201,6 +1288,11 @@ class _CannotGuard(Exception):
 _IMMUTABLE = frozenset(
     {type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented)}
 )
+_SENTINELS = frozenset(
+    ("dataclasses", each)
+    for each in ("_MISSING_TYPE", "_HAS_DEFAULT_FACTORY_CLASS", "_KW_ONLY_TYPE", "_FIELD_BASE")
+)
+_CHANGING = frozenset({set, list, dict})
 _DESCRIPTORS = frozenset(
     {
         types.GetSetDescriptorType,
@@ -1240,6 +1332,17 @@ class _Guards:
             return None
         return guards.found
 
+    @classmethod
+    def of_names(cls, main: ModuleType, names: Iterable[str]) -> list[Guard] | None:
+        """The guards of names of ``__main__``, ``None`` if they cannot be guarded."""
+        guards = cls(main)
+        try:
+            for name in names:
+                guards._name(name)
+        except _CannotGuard:
+            return None
+        return guards.found
+
     def _add(self, kind: int, holder: Any, key: Any, value: Any) -> None:
         self.found.append((kind, holder, key, value))
 
@@ -1253,15 +1356,25 @@ class _Guards:
             for each in value:
                 self._value(each)
         elif kind is BuiltinFunctionType:
-            if not _is_importable(value):
+            # Or a method of a class of C's, which nobody can change either.
+            owner = value.__self__
+            if not _is_importable(value) and (not isinstance(owner, type) or _is_heap_type(owner)):
                 raise _CannotGuard
+        elif kind in _CHANGING:
+            # Nothing is in it as long as it is empty. What makes the repr of a dataclass has one.
+            if value:
+                raise _CannotGuard
+            self._add(3, value, None, 0)
         else:
             self._annotation(value)
 
     def _annotation(self, value: Any) -> None:
-        """Guards what is immutable by its meaning: the types that hints are made of."""
+        """Guards what is immutable by its meaning: the types that hints are made of, sentinels."""
         kind = type(value)
-        if kind in _IMMUTABLE:
+        if kind in _IMMUTABLE or (kind.__module__, kind.__qualname__) in _SENTINELS:
+            return
+        enum: Any = sys.modules.get("enum")
+        if enum is not None and isinstance(value, enum.Enum) and _is_importable(kind):
             return
         import typing
 
@@ -1300,12 +1413,7 @@ class _Guards:
             self._add(0, self._space, name, value)
             self._value(value)
             return
-        self._add(0, self._space, name, None)
-        import builtins
-
-        # The name may come to mean None, which the guard above would not tell from nothing.
-        if not hasattr(builtins, name) and "<" not in name:
-            self._add(2, self._main, None, len(self._space))
+        self._add(4, self._space, name, None)
 
     def _function(self, function: FunctionType) -> None:
         code = function.__code__
@@ -1330,8 +1438,11 @@ class _Guards:
         if defaults is not None:
             first = code.co_argcount
             for name in code.co_varnames[first : first + code.co_kwonlyargcount]:
-                self._add(0, defaults, name, defaults.get(name))
-                self._value(defaults.get(name))
+                if name in defaults:
+                    self._add(0, defaults, name, defaults[name])
+                    self._value(defaults[name])
+                else:
+                    self._add(4, defaults, name, None)
         if sys.version_info < (3, 14):
             self._add(1, function, "__annotations__", function.__annotations__)
         for value in _annotations(function).values():
@@ -1365,7 +1476,7 @@ class _Guards:
                 module = sys.modules.get(full)
                 if module is None:
                     if name not in package.__dict__:
-                        self._add(0, sys.modules, full, None)
+                        self._add(4, sys.modules, full, None)
                 elif id(module) not in self._seen:
                     self._seen[id(module)] = module
                     if hasattr(module, "__path__"):
@@ -1373,11 +1484,16 @@ class _Guards:
 
     def _class(self, cls: Any) -> None:
         metaclass = type(cls)
+        enum: Any = sys.modules.get("enum")
+        is_enum = enum is not None and metaclass is enum.EnumType
         # What registers with an abstract class leaves no trace that could be guarded.
         if metaclass is not type and (
-            not _is_importable(metaclass) or metaclass.__module__ in {"abc", "enum", "typing"}
+            not _is_importable(metaclass)
+            or (metaclass.__module__ in {"abc", "enum", "typing"} and not is_enum)
         ):
             raise _CannotGuard
+        if is_enum:
+            self._members(cls)
         if "__annotate_func__" in cls.__dict__:
             _annotations(cls)  # which pickling does too, and it leaves something in the dict
         # The dict itself: of the read-only view, nobody promises that it has get.
@@ -1394,12 +1510,45 @@ class _Guards:
             if name in _CLASS_IGNORED:
                 continue
             kind = type(value)
+            # The metaclass makes these of the members.
+            if is_enum and (name in _ENUM_TABLES or isinstance(value, cls)):
+                continue
             if kind is staticmethod or kind is classmethod:
                 self._value(value.__func__)
-            elif kind is property:
+            elif kind is property or (is_enum and kind is enum.property):
                 self._value((value.fget, value.fset, value.fdel))
             elif name in _CLASS_ANNOTATIONS and kind is dict:
                 for each in value.values():
                     self._value(each)
+            elif name == "__dataclass_fields__" and kind is dict:
+                self._fields(value)
+            elif name == "__dataclass_params__":
+                continue  # what the decorator was called with
             elif kind not in _DESCRIPTORS:
+                self._value(value)
+
+    def _members(self, cls: Any) -> None:
+        """Guards the members of an enumeration."""
+        members = cls._member_map_
+        self._add(3, members, None, len(members))
+        for name, member in members.items():
+            self._add(0, members, name, member)
+            if not vars(member).keys() <= _ENUM_OWN:
+                raise _CannotGuard
+            self._add(2, member, None, len(vars(member)))
+            self._add(1, member, "_value_", member._value_)
+            self._value(member._value_)
+
+    def _fields(self, fields: dict[str, Any]) -> None:
+        """Guards what a dataclass says of its fields."""
+        import dataclasses
+
+        self._add(3, fields, None, len(fields))
+        for name, field in fields.items():
+            self._add(0, fields, name, field)
+            if type(field) is not dataclasses.Field or field.metadata:
+                raise _CannotGuard
+            for key in ("default", "default_factory", "type"):
+                value = getattr(field, key)
+                self._add(1, field, key, value)
                 self._value(value)

@@ -1,7 +1,8 @@
 //! Values as bytes and buffers.
 //!
-//! `None`, `bool`, `int` up to 64 bits, `float`, `str` and `bytes` have a code of their own, which
-//! costs tens of nanoseconds and loads no module. Everything else is pickled, with protocol 5 and
+//! `None`, `bool`, `int` up to 64 bits, `float`, `str` and `bytes`, and small containers of them
+//! (`containers.rs`), have a code of their own, which costs tens of nanoseconds and loads no module.
+//! Everything else is pickled, with protocol 5 and
 //! large buffers out of band: they are copied once, into shared memory, and used there.
 //!
 //! ```text
@@ -25,6 +26,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 use ungil_pool::{Inline, Lent};
 
 use crate::call::{call, call_method};
+use crate::containers::{self, Met};
 
 const CALL: u8 = b'C';
 const VALUE: u8 = b'V';
@@ -69,6 +71,18 @@ impl Encoded {
     /// All of it, if it has one part only.
     pub fn whole(&self) -> Option<&[u8]> {
         self.held.is_empty().then_some(&self.head)
+    }
+
+    /// The head's length, in bytes, and that of what is not in it.
+    pub fn length(&self) -> usize {
+        self.head.len() + self.held.len() * LONG
+    }
+
+    /// Appends the beginning of something that has elements; `false` if they are too many.
+    pub fn push_counted(&mut self, kind: u8, count: usize) -> bool {
+        let is_countable = u32::try_from(count).is_ok();
+        push_number(&mut self.head, kind, count);
+        is_countable
     }
 
     /// Its parts, the head first.
@@ -125,7 +139,8 @@ pub fn encode_call(
     {
         let mut encoded = Encoded::new();
         encoded.head.extend([CALL, count]);
-        if args.iter().all(|value| push_plain(&mut encoded, &value)) {
+        let mut met = Met::new();
+        if args.iter_borrowed().all(|value| push(&mut encoded, &mut met, &value)) {
             return Ok(encoded);
         }
     }
@@ -140,7 +155,13 @@ pub fn encode_call(
 pub fn encode_value(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> {
     let mut encoded = Encoded::new();
     encoded.head.push(VALUE);
-    if push_plain(&mut encoded, value) { Ok(encoded) } else { pickle(value, pickler) }
+    if push(&mut encoded, &mut Met::new(), value) { Ok(encoded) } else { pickle(value, pickler) }
+}
+
+/// Appends a value of a plain type, or a small container; `false`, with the head in any state, if it
+/// is something else.
+fn push(encoded: &mut Encoded, met: &mut Met, value: &Bound<'_, PyAny>) -> bool {
+    push_plain(encoded, value) || met.push(encoded, value, 0)
 }
 
 fn pickle(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> {
@@ -164,7 +185,7 @@ fn pickle(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> 
 }
 
 /// Appends a value of a plain type; `false`, with the head in any state, if it is of another.
-fn push_plain(encoded: &mut Encoded, value: &Bound<'_, PyAny>) -> bool {
+pub fn push_plain(encoded: &mut Encoded, value: &Bound<'_, PyAny>) -> bool {
     if push_short_plain(&mut encoded.head, value) {
         return true;
     }
@@ -317,7 +338,7 @@ impl Arrived {
     }
 }
 
-type Buffers<'a> = &'a [(NonNull<u8>, usize)];
+pub type Buffers<'a> = &'a [(NonNull<u8>, usize)];
 
 /// Decodes what was encoded in one part.
 pub fn decode_head<'py>(
@@ -393,11 +414,27 @@ fn plain<'py>(
     rest: &mut &[u8],
     buffers: Buffers<'_>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    fn take<'a>(rest: &mut &'a [u8], count: usize) -> PyResult<&'a [u8]> {
-        let (taken, left) = rest.split_at_checked(count).ok_or_else(damaged)?;
-        *rest = left;
-        Ok(taken)
+    let kind = take(rest, 1)?[0];
+    match containers::pop(py, kind, rest, buffers, 0)? {
+        Some(container) => Ok(container),
+        None => pop_plain(py, kind, rest, buffers),
     }
+}
+
+/// The next so many bytes.
+pub fn take<'a>(rest: &mut &'a [u8], count: usize) -> PyResult<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(count).ok_or_else(damaged)?;
+    *rest = left;
+    Ok(taken)
+}
+
+/// The value of a plain type that begins with this byte.
+pub fn pop_plain<'py>(
+    py: Python<'py>,
+    kind: u8,
+    rest: &mut &[u8],
+    buffers: Buffers<'_>,
+) -> PyResult<Bound<'py, PyAny>> {
     fn number(rest: &mut &[u8]) -> PyResult<usize> {
         let bytes = take(rest, 4)?.try_into().map_err(|_| damaged())?;
         Ok(u32::from_ne_bytes(bytes) as usize)
@@ -405,7 +442,6 @@ fn plain<'py>(
     fn eight(rest: &mut &[u8]) -> PyResult<[u8; 8]> {
         take(rest, 8)?.try_into().map_err(|_| damaged())
     }
-    let kind = take(rest, 1)?[0];
     Ok(match kind {
         NONE => py.None().into_bound(py),
         TRUE => PyBool::new(py, true).to_owned().into_any(),

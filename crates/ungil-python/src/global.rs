@@ -1,7 +1,8 @@
-//! Pickles that only name a global of a module, as those of most functions do.
+//! The globals that pickles name.
 //!
-//! They are looked up here, in a tenth of the time, and without `_pickle`, which a fresh worker would
-//! have to import for its first task.
+//! A pickle that names one and nothing else, as those of most functions do, is looked up here, in a
+//! tenth of the time, and without `_pickle`, which a fresh worker would have to import for its first
+//! task.
 
 use pyo3::prelude::*;
 
@@ -38,4 +39,141 @@ fn short_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     let (text, more) = more.split_at_checked(usize::from(*length))?;
     *rest = more.strip_prefix(&[MEMOIZE])?;
     std::str::from_utf8(text).ok()
+}
+
+/// The globals of `__main__` that a pickle names, each once.
+///
+/// Returns:
+///     Dotted names; ``None`` if the pickle could mean something else than one that was made with
+///     regard to ``__main__``: it names what such a pickle would not contain, or is of an unknown
+///     kind.
+#[pyfunction]
+pub fn main_globals<'py>(
+    py: Python<'py>,
+    pickle: &[u8],
+) -> PyResult<Option<Bound<'py, pyo3::types::PyTuple>>> {
+    let Some(names) = Reader { rest: pickle, memo: Vec::new() }.main_globals() else {
+        return Ok(None);
+    };
+    pyo3::types::PyTuple::new(py, names).map(Some)
+}
+
+/// Walks through a pickle, and knows of texts alone what they are.
+struct Reader<'a> {
+    rest: &'a [u8],
+    /// The texts among what was memoized.
+    memo: Vec<Option<&'a str>>,
+}
+
+impl<'a> Reader<'a> {
+    fn main_globals(mut self) -> Option<Vec<&'a str>> {
+        let mut names = Vec::new();
+        // What was pushed last, and before: pickle pushes module and name just before it looks a
+        // global up.
+        let mut pushed: [Option<&str>; 2] = [None, None];
+        loop {
+            let operation = self.bytes(1)?[0];
+            let text = match operation {
+                b'.' => return self.rest.is_empty().then_some(names),
+                // It memoizes what is on the top, and pushes nothing.
+                MEMOIZE => {
+                    self.memo.push(pushed[1]);
+                    continue;
+                }
+                FRAME => {
+                    self.bytes(8)?;
+                    continue;
+                }
+                b'\x93' => {
+                    let [Some(module), Some(name)] = pushed else { return None };
+                    if module == "__main__" {
+                        if !names.contains(&name) {
+                            names.push(name);
+                        }
+                    } else if is_ambiguous(module, name) {
+                        return None;
+                    }
+                    None
+                }
+                SHORT_TEXT => Some(self.text(1)?),
+                b'X' => Some(self.text(4)?),
+                b'\x8d' => Some(self.text(8)?),
+                b'h' => {
+                    let at = self.bytes(1)?[0];
+                    *self.memo.get(usize::from(at))?
+                }
+                b'j' => {
+                    let at = self.number(4)?;
+                    *self.memo.get(at)?
+                }
+                _ => {
+                    self.skip(operation)?;
+                    None
+                }
+            };
+            pushed = [pushed[1], text];
+        }
+    }
+
+    /// Passes over what follows an operation that has to do with neither texts nor the memo.
+    fn skip(&mut self, operation: u8) -> Option<()> {
+        let length = match operation {
+            b'('
+            | b'0'
+            | b'1'
+            | b'2'
+            | b'N'
+            | b'R'
+            | b'b'
+            | b'}'
+            | b']'
+            | b')'
+            | b'a'
+            | b'e'
+            | b'd'
+            | b'l'
+            | b's'
+            | b't'
+            | b'u'
+            | b'\x81'
+            | b'\x85'..=b'\x89'
+            | b'\x8f'..=b'\x92'
+            | b'\x97'
+            | b'\x98' => 0,
+            b'\x80' | b'K' => 1,
+            b'M' => 2,
+            b'J' => 4,
+            b'G' => 8,
+            b'C' | b'\x8a' => self.number(1)?,
+            b'B' | b'\x8b' => self.number(4)?,
+            b'\x8e' | b'\x96' => self.number(8)?,
+            _ => return None,
+        };
+        self.bytes(length).map(drop)
+    }
+
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(count)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self, length: usize) -> Option<usize> {
+        let mut bytes = [0; 8];
+        bytes[..length].copy_from_slice(self.bytes(length)?);
+        usize::try_from(u64::from_le_bytes(bytes)).ok()
+    }
+
+    fn text(&mut self, length: usize) -> Option<&'a str> {
+        let length = self.number(length)?;
+        std::str::from_utf8(self.bytes(length)?).ok()
+    }
+}
+
+/// Whether pickling with regard to `__main__` writes something else than this global: a bound method
+/// as such and not by a name that may be another one there, a sentinel that it finds again, and what
+/// another name of the main module holds.
+fn is_ambiguous(module: &str, name: &str) -> bool {
+    matches!((module, name), ("builtins", "getattr") | ("dataclasses", _))
+        || module.ends_with("main__")
 }

@@ -9,9 +9,11 @@ mod call;
 mod codec;
 mod command;
 mod compare;
+mod containers;
 mod error;
 mod future;
 mod global;
+mod guard;
 mod host;
 mod interrupt;
 mod item;
@@ -37,6 +39,10 @@ mod _core {
     use super::compare::compare;
     #[pymodule_export]
     use super::future::LazyFuture;
+    #[pymodule_export]
+    use super::global::main_globals;
+    #[pymodule_export]
+    use super::guard::Guards;
     #[pymodule_export]
     use super::host::{die_with_parent, keep, note_stray, prepare_keeper, serve};
     #[pymodule_export]

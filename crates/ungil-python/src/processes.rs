@@ -1,15 +1,15 @@
 //! `ungil.ProcessPoolExecutor`: Python's side of a pool of worker processes.
 
+use std::cell::RefCell;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError};
-use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use rustc_hash::FxHashMap;
 use ungil_pool::{
     Cancel, Cell, Crash, Ending, Failure, Function, Growing, Inline, Likeness, Outcome, Pace,
@@ -19,6 +19,7 @@ use ungil_pool::{
 use crate::call::{call, call_method};
 use crate::codec::{self, Arrived, BufferCollector, Decoded, Encoded, Pickler};
 use crate::future::{LazyFuture, Settled, Source, deadline_after};
+use crate::guard::{Described, Guards};
 use crate::interrupt::Interrupt;
 use crate::mapping::{Iterable, MapResults};
 use crate::zygote;
@@ -27,6 +28,8 @@ use crate::zygote;
 pub const LONG_COPY: usize = 256 << 10;
 /// Functions that are remembered; a program that makes more starts anew.
 const FUNCTIONS_MAX: usize = 4096;
+/// As many sets of definitions that its arguments need are remembered with a function.
+const VARIANTS_MAX: usize = 16;
 
 /// A pool, and what the executor knows of it. Futures and handles share the pool alone, so that the
 /// initializer's arguments go away with the executor.
@@ -43,55 +46,68 @@ pub struct Opened {
 }
 
 /// A function that has been written down.
-struct Known {
+pub struct Known {
     function: Py<PyAny>,
     written: Arc<Function>,
     name: Arc<str>,
-    guards: Vec<Guard>,
+    guards: Guards,
+    definitions: Py<PyTuple>,
+    pickle: Py<PyBytes>,
+    /// The same with definitions that arguments need.
+    variants: Mutex<Vec<(Py<PyTuple>, Arc<Function>)>>,
 }
 
-/// Something that must still be so for a written function to be what the function is.
-struct Guard {
-    kind: u8,
-    holder: Py<PyAny>,
-    key: Py<PyAny>,
-    value: Py<PyAny>,
-}
-
-impl Guard {
-    fn holds(&self, py: Python<'_>) -> bool {
-        match self.kind {
-            0 => {
-                // SAFETY: the holder is a dict, kept alive; the result is borrowed and compared.
-                let found = unsafe {
-                    ffi::PyDict_GetItemWithError(self.holder.as_ptr(), self.key.as_ptr())
-                };
-                if found.is_null() {
-                    // A key that cannot be looked up is a guard that does not hold.
-                    drop(PyErr::take(py));
-                }
-                found == self.value.as_ptr()
-            }
-            1 => self
-                .holder
-                .bind(py)
-                .as_any()
-                .getattr(self.key.bind(py).cast::<PyString>().unwrap_or(&PyString::new(py, "")))
-                .is_ok_and(|value| value.is(self.value.bind(py))),
-            _ => {
-                let length = self.holder.bind(py).getattr("__dict__").and_then(|it| it.len());
-                let wanted = self.value.bind(py).extract::<usize>();
-                matches!((length, wanted), (Ok(length), Ok(wanted)) if length == wanted)
-            }
+impl Known {
+    /// The function as it is written down together with definitions that its arguments need. They
+    /// travel once to each worker so, and not with every task.
+    fn with_definitions(
+        &self,
+        pool: &Pool,
+        definitions: &Bound<'_, PyTuple>,
+    ) -> PyResult<Arc<Function>> {
+        let py = definitions.py();
+        let found = {
+            let variants = self.variants.lock().unwrap_or_else(PoisonError::into_inner);
+            variants.iter().find(|it| it.0.is(definitions)).map(|it| it.1.clone())
+        };
+        if let Some(written) = found {
+            return Ok(written);
         }
+        let own = self.definitions.bind(py);
+        let all: Vec<_> = own.iter().chain(definitions.iter()).collect();
+        let all = PyTuple::new(py, all)?;
+        let written = write(pool, all.as_any(), self.pickle.bind(py).as_any(), true)?;
+        let variant = (definitions.clone().unbind(), written.clone());
+        let mut variants = self.variants.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = (variants.len() >= VARIANTS_MAX).then(|| variants.remove(0));
+        variants.push(variant);
+        drop(variants);
+        // Dropping runs Python code, which may come back here.
+        drop(forgotten);
+        Ok(written)
     }
 }
 
+/// Writes a function down in the pool's arena.
+fn write(
+    pool: &Pool,
+    definitions: &Bound<'_, PyAny>,
+    pickle: &Bound<'_, PyAny>,
+    will_come_again: bool,
+) -> PyResult<Arc<Function>> {
+    let py = definitions.py();
+    let written = call_method(codec::marshal(py)?, "dumps", ((definitions, pickle),))?;
+    pool.function(written.cast::<PyBytes>()?.as_bytes(), will_come_again).map_err(no_memory)
+}
+
 /// The function of a task, ready to be sent.
-#[pyclass(frozen, module = "ungil._core")]
+#[pyclass(frozen, skip_from_py_object, module = "ungil._core")]
+#[derive(Clone)]
 pub struct PreparedFunction {
     pub written: Arc<Function>,
     pub name: Arc<str>,
+    /// If it is remembered, which it is not if it may have changed by the next task.
+    known: Option<Arc<Known>>,
 }
 
 /// The core of `ungil.ProcessPoolExecutor`.
@@ -172,7 +188,7 @@ impl ProcessPool {
         let opened = self.opened()?;
         opened.connect_first(py)?;
         match opened.function(r#fn) {
-            Ok((written, name)) => opened.submit(py, written, name, args, kwargs),
+            Ok(function) => opened.submit(py, &function, args, kwargs),
             Err(error) => opened.refuse(py, error, r#fn),
         }
     }
@@ -181,8 +197,7 @@ impl ProcessPool {
     fn _prepare(&self, function: &Bound<'_, PyAny>) -> PyResult<PreparedFunction> {
         let opened = self.opened()?;
         opened.connect_first(function.py())?;
-        let (written, name) = opened.function(function)?;
-        Ok(PreparedFunction { written, name })
+        opened.function(function)
     }
 
     /// Runs a prepared function for each item.
@@ -300,17 +315,27 @@ impl Opened {
     fn submit<'py>(
         &self,
         py: Python<'py>,
-        function: Arc<Function>,
-        name: Arc<str>,
+        function: &PreparedFunction,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, LazyFuture>> {
-        let encoded = codec::encode_call(args, kwargs, self);
-        let payload = encoded.and_then(|encoded| self.store(py, &encoded));
-        match payload {
-            Ok(payload) => self.submit_payload(py, function, name, payload),
-            Err(error) => self.refuse_arguments(py, error, &name),
-        }
+        let (encoded, written) = self.encode_call(function, args, kwargs);
+        let written = written.unwrap_or_else(|| function.written.clone());
+        self.submit_encoded(py, written, &function.name, encoded)
+    }
+
+    /// Encodes what a function is called with. The function may come with it, written down together
+    /// with what the arguments need.
+    pub fn encode_call(
+        &self,
+        function: &PreparedFunction,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> (PyResult<Encoded>, Option<Arc<Function>>) {
+        let known = function.known.as_deref();
+        let pickler = CallPickler { opened: self, known, written: RefCell::new(None) };
+        let encoded = codec::encode_call(args, kwargs, &pickler);
+        (encoded, pickler.written.take())
     }
 
     fn submit_payload<'py>(
@@ -334,19 +359,17 @@ impl Opened {
         LazyFuture::of(self.future_class.bind(py), source)
     }
 
-    /// Runs one call of `map` as a task of its own.
+    /// Runs one call as a task.
     pub fn submit_encoded<'py>(
         &self,
         py: Python<'py>,
-        function: &PreparedFunction,
+        function: Arc<Function>,
+        name: &Arc<str>,
         encoded: PyResult<Encoded>,
     ) -> PyResult<Bound<'py, LazyFuture>> {
         match encoded.and_then(|encoded| self.store(py, &encoded)) {
-            Ok(payload) => {
-                let (written, name) = (function.written.clone(), function.name.clone());
-                self.submit_payload(py, written, name, payload)
-            }
-            Err(error) => self.refuse_arguments(py, error, &function.name),
+            Ok(payload) => self.submit_payload(py, function, name.clone(), payload),
+            Err(error) => self.refuse_arguments(py, error, name),
         }
     }
 
@@ -479,7 +502,7 @@ impl Opened {
     }
 
     /// The function as it was or is written down.
-    fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Function>, Arc<str>)> {
+    fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<PreparedFunction> {
         let py = function.py();
         let place = function.as_ptr() as usize;
         // Looking at guards may run Python code, and let another thread in here.
@@ -489,28 +512,28 @@ impl Opened {
         };
         if let Some(known) = known
             && known.function.is(function)
-            && known.guards.iter().all(|guard| guard.holds(py))
+            && known.guards.hold(py)
         {
-            return Ok((known.written.clone(), known.name.clone()));
+            let (written, name) = (known.written.clone(), known.name.clone());
+            return Ok(PreparedFunction { written, name, known: Some(known) });
         }
-        type Guards<'py> = Option<Vec<(u8, Py<PyAny>, Py<PyAny>, Py<PyAny>)>>;
-        let (bytes, definitions, guards): (Bound<'_, PyAny>, Bound<'_, PyAny>, Guards<'_>) =
+        type Dumped<'py> = (Bound<'py, PyBytes>, Bound<'py, PyTuple>, Option<Vec<Described>>);
+        let (pickle, definitions, guards): Dumped<'_> =
             call_method(self.encoder.bind(py), "dumps_function", (function,))?.extract()?;
-        let written = call_method(codec::marshal(py)?, "dumps", ((definitions, bytes),))?;
-        let written = written.cast::<PyBytes>()?.as_bytes();
-        let written = self.pool.function(written, guards.is_some()).map_err(no_memory)?;
+        let written = write(&self.pool, &definitions, &pickle, guards.is_some())?;
         let name = name_of(function);
+        let mut prepared = PreparedFunction { written, name, known: None };
         if let Some(guards) = guards {
-            let guards = guards
-                .into_iter()
-                .map(|(kind, holder, key, value)| Guard { kind, holder, key, value })
-                .collect();
             let known = Arc::new(Known {
                 function: function.clone().unbind(),
-                written: written.clone(),
-                name: name.clone(),
-                guards,
+                written: prepared.written.clone(),
+                name: prepared.name.clone(),
+                guards: Guards::new(guards),
+                definitions: definitions.unbind(),
+                pickle: pickle.unbind(),
+                variants: Mutex::default(),
             });
+            prepared.known = Some(known.clone());
             let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
             let forgotten =
                 (functions.len() >= FUNCTIONS_MAX).then(|| std::mem::take(&mut *functions));
@@ -519,18 +542,37 @@ impl Opened {
             // Dropping runs Python code, which may come back here.
             drop((forgotten, replaced));
         }
-        Ok((written, name))
+        Ok(prepared)
     }
 }
 
-impl Pickler for Opened {
+/// Pickles what one function is called with.
+struct CallPickler<'a> {
+    opened: &'a Opened,
+    known: Option<&'a Known>,
+    /// The function, if it was written down with what the arguments need.
+    written: RefCell<Option<Arc<Function>>>,
+}
+
+impl Pickler for CallPickler<'_> {
     fn dumps<'py>(
         &self,
         value: &Bound<'py, PyAny>,
         collector: &Bound<'py, BufferCollector>,
     ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyTuple>>)> {
-        let dumped = call_method(self.encoder.bind(value.py()), "dumps", (value, collector))?;
-        dumped.extract()
+        let encoder = self.opened.encoder.bind(value.py());
+        let dumped = call_method(encoder, "dumps_arguments", (value, collector))?;
+        let (pickle, definitions, will_come_again): (_, Bound<'py, PyTuple>, bool) =
+            dumped.extract()?;
+        if let Some(known) = self.known
+            && will_come_again
+            && !definitions.is_empty()
+        {
+            let written = known.with_definitions(&self.opened.pool, &definitions)?;
+            self.written.replace(Some(written));
+            return Ok((pickle, None));
+        }
+        Ok((pickle, Some(definitions)))
     }
 }
 
