@@ -124,9 +124,9 @@ def _stay() -> Any:
 # imports, for a request may come between any two.
 _LIKELY = [
     *("types", "operator", "keyword", "reprlib", "collections", "functools", "copyreg", "struct"),
-    *("_compat_pickle", "_pickle", "ungil._pickling", "enum", "re._constants", "re._parser"),
-    *("re._casefix", "re._compiler", "re", "pickle", "_weakrefset", "threading", "signal"),
-    *("multiprocessing.process", "multiprocessing.context", "multiprocessing", "ungil._remote"),
+    *("_compat_pickle", "_pickle", "ungil._pickling.loading", "ungil._pickling.pickler", "enum"),
+    *("re._constants", "re._parser", "re._casefix", "re._compiler", "re", "pickle"),
+    *("_weakrefset", "threading", "signal", "multiprocessing.process", "ungil._remote"),
 ]
 
 
