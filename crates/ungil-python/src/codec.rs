@@ -27,6 +27,7 @@ use ungil_pool::{Inline, Lent};
 
 use crate::call::{call, call_method};
 use crate::containers::{self, Met};
+use crate::plain::PlainPickler;
 
 const CALL: u8 = b'C';
 const VALUE: u8 = b'V';
@@ -123,7 +124,7 @@ pub trait Pickler {
     fn dumps<'py>(
         &self,
         value: &Bound<'py, PyAny>,
-        collector: &Bound<'py, BufferCollector>,
+        plain: &mut PlainPickler,
     ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyTuple>>)>;
 }
 
@@ -166,8 +167,8 @@ fn push(encoded: &mut Encoded, met: &mut Met, value: &Bound<'_, PyAny>) -> bool 
 
 fn pickle(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> {
     let py = value.py();
-    let collector = Bound::new(py, BufferCollector::default())?;
-    let (bytes, definitions) = pickler.dumps(value, &collector)?;
+    let mut plain = PlainPickler::take(py)?;
+    let (bytes, definitions) = pickler.dumps(value, &mut plain)?;
     let mut encoded = Encoded::new();
     match definitions.filter(|definitions| !definitions.is_empty()) {
         None => {
@@ -180,7 +181,8 @@ fn pickle(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> 
             encoded.head.extend_from_slice(written.cast::<PyBytes>()?.as_bytes());
         }
     }
-    encoded.held = collector.get().take().into_iter().map(Held::Buffer).collect();
+    encoded.held = plain.collector.get().take().into_iter().map(Held::Buffer).collect();
+    plain.give_back();
     Ok(encoded)
 }
 
@@ -253,12 +255,13 @@ fn push_number(head: &mut Vec<u8>, kind: u8, number: usize) {
     head.extend_from_slice(&(number as u32).to_ne_bytes());
 }
 
-/// Keeps the buffers that a pickler takes out of band.
+/// Keeps the buffers that a pickler takes out of band, and what it writes.
 #[pyclass(frozen, module = "ungil._core")]
 #[derive(Default)]
 pub struct BufferCollector {
     buffers: Mutex<Vec<PyUntypedBuffer>>,
     saw_readonly: AtomicBool,
+    written: Mutex<Vec<Py<PyBytes>>>,
 }
 
 #[pymethods]
@@ -281,20 +284,35 @@ impl BufferCollector {
         Ok(false)
     }
 
+    /// Takes a part of the pickle, as a file does.
+    fn write(&self, part: &Bound<'_, PyAny>) -> PyResult<()> {
+        let part = match part.cast_exact::<PyBytes>() {
+            Ok(part) => part.clone(),
+            Err(_) => part.py().get_type::<PyBytes>().call1((part,))?.cast_into()?,
+        };
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).push(part.unbind());
+        Ok(())
+    }
+
     /// Forgets the buffers.
-    fn reset(&self) {
+    pub fn reset(&self) {
         self.saw_readonly.store(false, Ordering::Relaxed);
         drop(self.take());
     }
 
     /// Whether a read-only buffer came by: it would be read-only at the other end.
     #[getter]
-    fn saw_readonly(&self) -> bool {
+    pub fn saw_readonly(&self) -> bool {
         self.saw_readonly.load(Ordering::Relaxed)
     }
 }
 
 impl BufferCollector {
+    /// What was written, which is forgotten.
+    pub fn take_written(&self) -> Vec<Py<PyBytes>> {
+        std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn take(&self) -> Vec<PyUntypedBuffer> {
         std::mem::take(&mut *self.buffers.lock().unwrap_or_else(PoisonError::into_inner))
     }

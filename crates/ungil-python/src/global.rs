@@ -41,6 +41,22 @@ fn short_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(text).ok()
 }
 
+/// Whether a pickle may name `__main__`, or `__mp_main__`, under which `multiprocessing`'s own
+/// children know the main module. If not, it need not be looked through.
+pub fn may_name_main(pickle: &[u8]) -> bool {
+    const TEXT: &[u8] = b"main__";
+    let mut rest = pickle;
+    // This letter of it is rarer than the others.
+    while let Some(at) = rest.iter().position(|byte| *byte == b'_') {
+        let end = pickle.len() - rest.len() + at;
+        if pickle.get(end.saturating_sub(4)..end + 2) == Some(TEXT) {
+            return true;
+        }
+        rest = &rest[at + 1..];
+    }
+    false
+}
+
 /// The globals of `__main__` that a pickle names, each once.
 ///
 /// Returns:
@@ -52,10 +68,13 @@ pub fn main_globals<'py>(
     py: Python<'py>,
     pickle: &[u8],
 ) -> PyResult<Option<Bound<'py, pyo3::types::PyTuple>>> {
-    let Some(names) = Reader { rest: pickle, memo: Vec::new() }.main_globals() else {
-        return Ok(None);
-    };
+    let Some(names) = names_of_main(pickle) else { return Ok(None) };
     pyo3::types::PyTuple::new(py, names).map(Some)
+}
+
+/// The same for Rust.
+pub fn names_of_main(pickle: &[u8]) -> Option<Vec<&str>> {
+    Reader { rest: pickle, memo: Vec::new() }.main_globals()
 }
 
 /// Walks through a pickle, and knows of texts alone what they are.

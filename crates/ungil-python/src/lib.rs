@@ -18,6 +18,7 @@ mod host;
 mod interrupt;
 mod item;
 mod mapping;
+mod plain;
 mod processes;
 mod threads;
 mod ticker;

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::PyTraverseError;
-use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError};
+use pyo3::exceptions::{
+    PyException, PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError,
+};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
@@ -17,11 +19,13 @@ use ungil_pool::{
 };
 
 use crate::call::{call, call_method};
-use crate::codec::{self, Arrived, BufferCollector, Decoded, Encoded, Pickler};
+use crate::codec::{self, Arrived, Decoded, Encoded, Pickler};
 use crate::future::{LazyFuture, Settled, Source, deadline_after};
+use crate::global;
 use crate::guard::{Described, Guards};
 use crate::interrupt::Interrupt;
 use crate::mapping::{Iterable, MapResults};
+use crate::plain::PlainPickler;
 use crate::zygote;
 
 /// Copies longer than this, in bytes, are made without Python's lock.
@@ -39,10 +43,18 @@ pub struct Opened {
     capture: Py<PyAny>,
     future_class: Py<PyType>,
     functions: Mutex<FxHashMap<usize, Arc<Known>>>,
+    /// What arguments need that name these globals of `__main__`.
+    needs: Mutex<FxHashMap<String, Arc<Need>>>,
     /// Tasks that could not be encoded. They count when workers are started, as in the stdlib.
     unsent: AtomicUsize,
     is_fork: bool,
     is_connected: AtomicBool,
+}
+
+/// Definitions that are right as long as nothing changes.
+struct Need {
+    definitions: Py<PyTuple>,
+    guards: Py<Guards>,
 }
 
 /// A function that has been written down.
@@ -101,7 +113,7 @@ fn write(
 }
 
 /// The function of a task, ready to be sent.
-#[pyclass(frozen, skip_from_py_object, module = "ungil._core")]
+#[pyclass(frozen, module = "ungil._core")]
 #[derive(Clone)]
 pub struct PreparedFunction {
     pub written: Arc<Function>,
@@ -155,6 +167,7 @@ impl ProcessPool {
             capture,
             future_class,
             functions: Mutex::default(),
+            needs: Mutex::default(),
             unsent: AtomicUsize::new(0),
             is_fork: start_method == "fork",
             is_connected: AtomicBool::new(false),
@@ -554,25 +567,89 @@ struct CallPickler<'a> {
     written: RefCell<Option<Arc<Function>>>,
 }
 
+impl Opened {
+    /// The definitions that a pickle needs which was made without regard to `__main__`; `None` if it
+    /// has to be made with regard to it.
+    fn definitions<'py>(
+        &self,
+        pickle: &Bound<'py, PyBytes>,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let py = pickle.py();
+        let Some(names) = global::names_of_main(pickle.as_bytes()) else { return Ok(None) };
+        let names = names.join("\n");
+        let known = {
+            let needs = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
+            needs.get(&names).cloned()
+        };
+        if let Some(need) = known
+            && need.guards.get().hold(py)
+        {
+            return Ok(Some(need.definitions.bind(py).clone()));
+        }
+        type Found<'py> = Option<(Bound<'py, PyTuple>, Bound<'py, Guards>)>;
+        let found = call_method(self.encoder.bind(py), "known_definitions", (pickle,))?;
+        let Some((definitions, guards)) = found.extract::<Found<'_>>()? else { return Ok(None) };
+        let need = Need { definitions: definitions.clone().unbind(), guards: guards.unbind() };
+        let mut needs = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = (needs.len() >= FUNCTIONS_MAX).then(|| std::mem::take(&mut *needs));
+        let replaced = needs.insert(names, Arc::new(need));
+        drop(needs);
+        // Dropping runs Python code, which may come back here.
+        drop((forgotten, replaced));
+        Ok(Some(definitions))
+    }
+}
+
 impl Pickler for CallPickler<'_> {
     fn dumps<'py>(
         &self,
         value: &Bound<'py, PyAny>,
-        collector: &Bound<'py, BufferCollector>,
+        plain: &mut PlainPickler,
     ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyTuple>>)> {
-        let encoder = self.opened.encoder.bind(value.py());
-        let dumped = call_method(encoder, "dumps_arguments", (value, collector))?;
-        let (pickle, definitions, will_come_again): (_, Bound<'py, PyTuple>, bool) =
-            dumped.extract()?;
-        if let Some(known) = self.known
-            && will_come_again
-            && !definitions.is_empty()
-        {
-            let written = known.with_definitions(&self.opened.pool, &definitions)?;
-            self.written.replace(Some(written));
-            return Ok((pickle, None));
-        }
+        let py = value.py();
+        let encoder = self.opened.encoder.bind(py);
+        let error = match plain.dumps(value) {
+            Ok(Some(pickle)) if !global::may_name_main(pickle.as_bytes()) => {
+                return Ok((pickle, None));
+            }
+            Ok(Some(pickle)) => {
+                if let Some(definitions) = self.opened.definitions(&pickle)? {
+                    return self.with_definitions(pickle, definitions);
+                }
+                None
+            }
+            Ok(None) => None,
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                *plain = PlainPickler::take(py)?;
+                Some(error.into_value(py))
+            }
+            Err(error) => return Err(error),
+        };
+        let dumped = match error {
+            // What the standard library raises, if nothing else helps.
+            Some(error) => call_method(encoder, "dumps_by_value", (value, &plain.collector, error)),
+            None => call_method(encoder, "dumps", (value, &plain.collector)),
+        };
+        let (pickle, definitions): (_, Bound<'py, PyTuple>) = dumped?.extract()?;
         Ok((pickle, Some(definitions)))
+    }
+}
+
+impl CallPickler<'_> {
+    /// Leaves definitions that will come again to the function, if that will come again too.
+    fn with_definitions<'py>(
+        &self,
+        pickle: Bound<'py, PyBytes>,
+        definitions: Bound<'py, PyTuple>,
+    ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyTuple>>)> {
+        match self.known {
+            Some(known) if !definitions.is_empty() => {
+                let written = known.with_definitions(&self.opened.pool, &definitions)?;
+                self.written.replace(Some(written));
+                Ok((pickle, None))
+            }
+            _ => Ok((pickle, Some(definitions))),
+        }
     }
 }
 

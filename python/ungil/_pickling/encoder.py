@@ -40,7 +40,7 @@ class Encoder:
         self._ids = itertools.count(1)
         self._last: dict[str, tuple[int, bytes]] = {}
         self._inherited: dict[str, Callable[[], Any]] = {}
-        self._known: dict[tuple[str, ...], tuple[_core.Guards, tuple[Definition, ...]]] = {}
+        self._known: dict[tuple[str, ...], tuple[tuple[Definition, ...], _core.Guards]] = {}
         # What cannot be guarded, with what it was when that was tried.
         self._unguarded: dict[tuple[str, ...], tuple[Any, ...]] = {}
 
@@ -115,37 +115,53 @@ class Encoder:
         if data is not None:
             if _MAIN_IN_PICKLE not in data:
                 return data, (), False
-            definitions = self._known_definitions(data)
-            if definitions is not None:
-                return data, definitions, True
+            known = self.known_definitions(data)
+            if known is not None:
+                return data, known[0], True
+        return *self.dumps_by_value(value, collector, error), False
+
+    def dumps_by_value(
+        self, value: Any, collector: Collector | None, error: Exception | None
+    ) -> tuple[bytes, tuple[Definition, ...]]:
+        """Pickles arguments with what no module holds, after plain pickling has not done.
+
+        Args:
+            value: The arguments.
+            collector: What takes buffers out of band, if anything does.
+            error: What plain pickling raised, if it did.
+
+        Raises:
+            Exception: The value cannot be pickled; what pickle raises.
+        """
         main = sys.modules[MAIN]
         try:
             pickler, data = dumps_by_value(value, collector, main)
-            return data, self._define(main, pickler.hard, pickler.soft), False
+            return data, self._define(main, pickler.hard, pickler.soft)
         except Exception as caught:
             if error is None:
                 raise
             # The first one is what the stdlib would raise, the second one knows more.
             raise error from caught
 
-    def _known_definitions(self, data: bytes) -> tuple[Definition, ...] | None:
+    def known_definitions(self, data: bytes) -> tuple[tuple[Definition, ...], _core.Guards] | None:
         """The definitions that a pickle needs which was made without regard to ``__main__``.
 
         Returns:
-            ``None`` if it may have to be made with regard to it, or if what it needs can change
-            without notice.
+            The definitions, for all pickles that name the same globals, as long as the guards hold;
+            ``None`` if it may have to be made with regard to ``__main__``, or if what it needs can
+            change without notice.
         """
         from ungil import _core
 
         names = _core.main_globals(data)
         if names == ():
             # The name of the module is only a text.
-            return ()
+            return (), _core.Guards([])
         if names is None or modules_by_value():
             return None
         known = self._known.get(names)
-        if known is not None and known[0].hold():
-            return known[1]
+        if known is not None and known[1].hold():
+            return known
         main = sys.modules[MAIN]
         roots = [name.partition(".")[0] for name in names]
         values = tuple([main.__dict__.get(root, NOWHERE) for root in roots])
@@ -158,10 +174,12 @@ class Encoder:
             _remember(self._unguarded, names, values)
             return None
         definitions = self._define(main, roots, ())
+        guards.append(Guards.of_modules_by_value())
         if not guards_hold(guards):
             return None
-        _remember(self._known, names, (_core.Guards(guards), definitions))
-        return definitions
+        known = definitions, _core.Guards(guards)
+        _remember(self._known, names, known)
+        return known
 
     def _define(
         self, main: ModuleType, hard: Iterable[str], soft: Iterable[str]

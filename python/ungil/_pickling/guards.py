@@ -123,6 +123,14 @@ class Guards:
             return None
         return guards.found
 
+    @staticmethod
+    def of_modules_by_value() -> Guard:
+        """Watches that no module is to travel by value."""
+        cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
+        if cloudpickle is None:
+            return 4, sys.modules, "cloudpickle.cloudpickle", None
+        return 3, cloudpickle._PICKLE_BY_VALUE_MODULES, None, 0
+
     def _add(self, kind: int, holder: Any, key: Any, value: Any) -> None:
         self.found.append((kind, holder, key, value))
 
@@ -282,7 +290,7 @@ class Guards:
             raise _CannotGuard
         self._add(1, cls, "__bases__", cls.__bases__)
         self._add(1, cls, "__qualname__", cls.__qualname__)
-        self._add(2, cls, None, len(attributes))
+        self._add(3, attributes, None, len(attributes))
         for base in cls.__bases__:
             self._value(base)
         for name, value in list(attributes.items()):

@@ -82,7 +82,7 @@ def dumps_plain(value: Any, collector: Collector | None) -> bytes:
 def _dumps(value: Any, protocol: int, collector: Collector | None) -> bytes:
     file = io.BytesIO()
     pickler = _PlainPickler(file, protocol, buffer_callback=collector)
-    pickler.dispatch_table = _dispatch_table()
+    pickler.dispatch_table = reducers()
     pickler.dump(value)
     return file.getvalue()
 
@@ -91,7 +91,7 @@ _known_reducers: dict[type, Any] = {}
 _known_counts = (-1, -1)
 
 
-def _dispatch_table() -> dict[type, Any]:
+def reducers() -> dict[type, Any]:
     """The program's reducers, and those of ``multiprocessing``: for sockets and connections."""
     global _known_reducers, _known_counts
 
@@ -146,7 +146,7 @@ class Pickler(_PlainPickler):
     ) -> None:
         self._file = io.BytesIO()
         super().__init__(self._file, protocol, buffer_callback=collector)
-        self.dispatch_table = {**_dispatch_table(), **_reducers()}
+        self.dispatch_table = {**reducers(), **_more_reducers()}
         self.hard: dict[str, None] = {}
         self.soft: dict[str, None] = {}
         self._main = main
@@ -370,25 +370,25 @@ def _cloudpickle() -> Any:
 
 
 @functools.cache
-def _reducers() -> dict[type, Callable[[Any], Any]]:
+def _more_reducers() -> dict[type, Callable[[Any], Any]]:
     """Reducers of types whose own does not do."""
     import dataclasses
     import typing
 
     cloudpickle = _cloudpickle()
-    reducers = dict(cloudpickle.Pickler._dispatch_table)
+    more = dict(cloudpickle.Pickler._dispatch_table)
     # Those would give a copy, or its text, for what the stdlib refuses.
     for kind in (memoryview, CellType, typing.TypeVar):
-        reducers.pop(kind, None)
-    reducers[io.TextIOWrapper] = _reduce_file
-    reducers[types.CodeType] = _reduce_code
-    reducers[ModuleType] = _reduce_module
-    reducers[functools.cached_property] = _reduce_cached_property
+        more.pop(kind, None)
+    more[io.TextIOWrapper] = _reduce_file
+    more[types.CodeType] = _reduce_code
+    more[ModuleType] = _reduce_module
+    more[functools.cached_property] = _reduce_cached_property
     # Singletons that cloudpickle copies, or finds only with its own help.
     # By name, for cloudpickle elsewhere may have made copies of it.
-    reducers[type(dataclasses.MISSING)] = lambda _: (getattr, (dataclasses, "MISSING"))
-    reducers[dataclasses._FIELD_BASE] = lambda field: field.name  # type: ignore[attr-defined]
-    return reducers
+    more[type(dataclasses.MISSING)] = lambda _: (getattr, (dataclasses, "MISSING"))
+    more[dataclasses._FIELD_BASE] = lambda field: field.name  # type: ignore[attr-defined]
+    return more
 
 
 def _reduce_file(file: Any) -> Any:
