@@ -128,6 +128,31 @@ class TestMain:
         assert changed == "-1 -1 (Point(x=11), 1) -1"
         assert mapped == "-1 -2"
 
+    def test_map_of_instances_of_several_classes(self, run_script: Any) -> None:
+        out = run_script("""
+            import dataclasses, enum
+
+            @dataclasses.dataclass
+            class Point:
+                x: int
+
+            class Color(enum.Enum):
+                RED = 1
+
+            class Other:
+                def __repr__(self):
+                    return "Other"
+
+            items = [1, Point(1), "two", Color.RED, Point(2), (3, [4]), Other(), {"a": Color.RED}]
+            with make(2) as executor:
+                for count in 1, 50:
+                    results = list(executor.map(repr, items * count))
+                    print(results == [repr(item) for item in items * count])
+                    results = list(executor.map(repr, items * count, buffersize=3))
+                    print(results == [repr(item) for item in items * count])
+        """)
+        assert out == "True\n" * 4
+
     @only_processes
     def test_more_classes_than_are_remembered_with_a_function(self, run_script: Any) -> None:
         out = run_script("""
