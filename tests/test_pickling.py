@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import os
 import pickle
+import pickletools
 import subprocess
 import sys
 import textwrap
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import MISSING
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ungil import _core
 from ungil._pickling import Encoder, dumps_result, guards_hold
 
 HARNESS = '''
@@ -897,10 +903,132 @@ def test_guards_hold_until_something_changes(script: Script) -> None:
         assert_breaks(set_global("helper", make(3)))
         assert_breaks(set_global("x", [1]), then_none=True)
         x = 1
-        assert_breaks(lambda: setattr(Point, "z", {}), then_none=True)
+        assert_breaks(lambda: setattr(Point, "z", {1: 2}), then_none=True)
+        Point.z = {}
+        assert_breaks(lambda: Point.z.update(a=1), then_none=True)
         Point.z = 1
         assert_breaks(lambda: setattr(helper.__class__ and task, "__kwdefaults__", {}))
-        assert_breaks(set_global("names", ([],)), then_none=True)
+        names = ([],)
+        assert_breaks(lambda: names[0].append(1), then_none=True)
+        names = Point(), # an instance
+        assert guards_of(task) is None
+    """)
+
+
+def test_guards_of_dataclasses_and_enumerations(script: Script) -> None:
+    script("""
+        import dataclasses, enum
+        def helper(): return 1
+        class Kind: pass
+        @dataclasses.dataclass(order=True)
+        class Point:
+            x: int
+            y: "float" = 1.0
+            z: list = dataclasses.field(default_factory=list)
+            k: type = Kind
+            def norm(self): return helper()
+        class Color(enum.IntFlag):
+            RED = 1
+            BLUE = enum.auto()
+            @property
+            def text(self): return helper()
+            @classmethod
+            def first(cls): return cls.RED
+        class Shape(str, enum.Enum):
+            LINE = "line"
+            @enum.property
+            def text(self): return helper()
+        def task(): return Point, Color, Shape
+
+        worker = Worker()
+        worker(task)
+        # Making what is cached, in the parent as in the worker, changes nothing.
+        Point(1).norm(), repr(Point(2)), Color.RED | Color.BLUE, Shape("line").text
+        def assert_breaks(change, *, then_none=False):
+            guards = guards_of(task)
+            assert guards is not None and guards_hold(guards)
+            change()
+            assert not guards_hold(guards)
+            assert (guards_of(task) is None) == then_none
+        fields = Point.__dataclass_fields__
+        assert_breaks(lambda: setattr(fields["y"], "default", 2.0))
+        assert_breaks(lambda: setattr(fields["z"], "default_factory", dict))
+        assert_breaks(lambda: setattr(fields["x"], "type", str))
+        assert_breaks(lambda: setattr(Kind, "more", 1))
+        assert_breaks(lambda: fields.pop("k"))
+        assert_breaks(lambda: setattr(Point, "norm", helper))
+        assert_breaks(lambda: setattr(Color.text.fget, "__defaults__", (1,)))
+        assert_breaks(lambda: setattr(vars(Shape)["text"].fget, "__doc__", "a"))
+        assert_breaks(lambda: setattr(Color.BLUE, "_value_", 4))
+        assert_breaks(lambda: setattr(Shape, "more", 1))
+        assert_breaks(lambda: setattr(Color.BLUE, "mark", 4), then_none=True)
+    """)
+
+
+def test_definitions_of_arguments_are_the_same_until_something_changes(script: Script) -> None:
+    script("""
+        import dataclasses, enum
+        LIMIT = 1
+        @dataclasses.dataclass
+        class Point:
+            x: int
+            def limited(self): return min(self.x, LIMIT)
+        class Color(enum.Enum):
+            RED = 1
+        listed = [1]
+        class Loose:
+            def get(self): return listed
+        encoder = Encoder()
+        worker = Worker(encoder)
+        def kept(*arguments):
+            data, definitions, is_kept = encoder.dumps_arguments((arguments, {}), None)
+            assert (data, definitions) == encoder.dumps((arguments, {}), None)
+            return definitions if is_kept else None
+        def limited(point): return point.limited()
+
+        before = kept(Point(1))
+        assert sorted(each[0] for each in before) == ["LIMIT", "Point"]
+        assert kept(Point(2)) is kept([Point(3), Point(4)]) is before
+        assert worker(limited, Point(5)) == 1
+        LIMIT = 3
+        changed = kept(Point(1))
+        assert changed is not before and changed != before
+        assert worker(limited, Point(5)) == 3
+        Point.limited = lambda self: -1
+        assert kept(Point(1)) is not changed
+        assert worker(limited, Point(5)) == -1
+        # What nothing can guard is written down every time, and so it is never stale.
+        assert kept(Loose()) is None
+        assert worker(lambda loose: loose.get(), Loose()) == [1]
+        listed.append(2)
+        assert worker(lambda loose: loose.get(), Loose()) == [1, 2]
+        assert [each[0] for each in kept(Color.RED, Color)] == ["Color"]
+        assert kept(1, "main__", "__main__") == () or kept(1, "__main__") is None
+        assert encoder.dumps(("__main__", [object]), None)[1] == ()
+    """)
+
+
+def test_arguments_that_plain_pickle_would_change(script: Script) -> None:
+    script("""
+        import dataclasses, weakref
+        class Point:
+            def __hidden(self): return 42
+            def get(self): return self.__hidden
+            def __init__(self, x=None): self.x = x
+        worker = Worker()
+        for _ in range(2):
+            assert worker(lambda method: method(), Point().get()) == 42
+            assert worker(
+                lambda point: point.x is __import__("dataclasses").MISSING, Point(dataclasses.MISSING)
+            )
+            assert worker(lambda point: type(point.x).__name__, Point(Point(1))) == "Point"
+        import cloudpickle, types
+        # Of a module that travels by value, also beside what is of the script.
+        module = types.ModuleType("mine")
+        exec("class Thing:\\n    pass", module.__dict__)
+        sys.modules["mine"] = module
+        cloudpickle.register_pickle_by_value(module)
+        assert worker(lambda point: type(point.x).__name__, Point(module.Thing())) == "Thing"
     """)
 
 
@@ -921,9 +1049,15 @@ def test_guards_know_submodules_that_are_imported_later(script: Script) -> None:
 def test_what_can_change_unnoticed_has_no_guards(script: Script) -> None:
     script("""
         import enum, functools, abc
-        listed, mapped, thing = [], {}, object()
+        listed, mapped, thing = [1], {1: 2}, object()
         class Color(enum.Enum):
+            RED = [1]
+        class Register(enum.EnumType): pass
+        class Shade(enum.Enum, metaclass=Register):
             RED = 1
+        class Marked(enum.Enum):
+            RED = 1
+        Marked.RED.mark = 1
         class Base(abc.ABC): pass
         class Point:
             def get(self): pass
@@ -931,19 +1065,21 @@ def test_what_can_change_unnoticed_has_no_guards(script: Script) -> None:
         def two(): return mapped
         def three(): return thing
         def four(): return one
-        def five(a=[]): pass
+        def five(a=[1]): pass
         def six(): return (1, (mapped,))
         def seven(): return Color
+        def shaded(): return Shade
+        def marking(): return Marked
         def eight(): return Base
         def outer(): return lambda: 1
-        class Holding: held = []
+        class Holding: held = [1]
         bound = [].append
         def nine(): return bound
         marked = lambda: 1
-        marked.list = []
+        marked.list = [1]
         def ten(): return marked
         for function in (
-            one, two, three, four, five, six, seven, eight, lambda: 1, outer(), Holding, nine, ten,
+            one, two, three, four, five, six, seven, shaded, marking, eight, lambda: 1, outer(), Holding, nine, ten,
             Point().get, functools.partial(outer), functools.partial(os.path.join, "a"), str.join,
         ):
             assert guards_of(function) is None, function
@@ -1006,7 +1142,10 @@ def test_importing_the_module_imports_no_more_than_pickle() -> None:
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
-    assert ran.stdout.splitlines() == ["__future__ gc ungil ungil._pickling", ""]
+    package = "classes encoder guards loading names pickler"
+    parts = [f"ungil._pickling.{part}" for part in package.split()]
+    expected = " ".join(["__future__", "gc", "ungil", "ungil._pickling", *parts])
+    assert ran.stdout.splitlines() == [expected, ""]
 
 
 class Buffers:
@@ -1066,12 +1205,89 @@ def test_a_result_that_cannot_be_pickled_raises_the_first_error() -> None:
     assert pickle.loads(dumps_result(lambda: 3, None))() == 3
 
 
-def test_guards_can_be_checked_one_by_one() -> None:
+@pytest.mark.parametrize("check", [guards_hold, lambda guards: _core.Guards(guards).hold()])
+def test_guards_can_be_checked_one_by_one(check: Callable[[Any], bool]) -> None:
     space = {"a": 1}
-    assert guards_hold([(0, space, "a", space["a"]), (0, space, "b", None)])
-    assert not guards_hold([(0, space, "a", 2)])
-    assert not guards_hold([(0, space, "a", None)])
-    assert guards_hold([(1, os, "path", os.path), (2, os, None, len(os.__dict__))])
-    assert not guards_hold([(1, os, "path", None)])
-    assert not guards_hold([(1, os, "no_such", None)])
-    assert not guards_hold([(2, os, None, 1)])
+    assert check([(0, space, "a", space["a"]), (4, space, "b", None)])
+    assert not check([(4, space, "a", None)])
+    assert not check([(0, space, "b", None)])
+    assert check([(3, space, None, 1)])
+    assert not check([(3, space, None, 0)])
+    assert not check([(0, space, "a", 2)])
+    assert not check([(0, space, "a", None)])
+    assert check([(1, os, "path", os.path), (2, os, None, len(os.__dict__))])
+    assert not check([(1, os, "path", None)])
+    assert not check([(1, os, "no_such", None)])
+    assert not check([(2, os, None, 1)])
+
+
+def globals_in(data: bytes) -> set[tuple[str, str]]:
+    """What a pickle looks up, by the standard library's account of it."""
+    found: set[tuple[str, str]] = set()
+    texts: list[str] = []
+    memo: list[str] = []
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name == "STACK_GLOBAL":
+            found.add((texts[-2], texts[-1]))
+            texts.append("")
+        elif operation.name == "MEMOIZE":
+            memo.append(texts[-1])
+        elif operation.name in {"BINGET", "LONG_BINGET"}:
+            texts.append(memo[argument])
+        elif operation.name != "FRAME":
+            texts.append(argument if isinstance(argument, str) else "")
+    return found
+
+
+class Global:
+    """A global of ``__main__`` that reduces itself to its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.__module__ = "__main__"
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+@pytest.mark.parametrize(
+    "names", [(), ("one",), ("one", "two", "two", "one"), tuple(f"name_{n}" for n in range(300))]
+)
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        ["__main__", "one", b"__main__", "two"],
+        ["x" * 300, "ü" * 70_000, 1 << 70, 1 << 3000, -1, 2.5, 70_000, 300, True],
+        [(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [[]], {}, [*range(2000)], {1: {2: 3}}],
+        [{1, 2}, frozenset({3}), bytearray(b"abc"), b"x" * 300, *(f"{n}" for n in range(300))],
+        [1j, slice(1, 2), range(3), Decimal("1.5"), date(2000, 1, 1), OrderedDict(a=1), Path("/")],
+    ],
+    ids=range(6),
+)
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_globals_of_main_are_found_in_pickles(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], value: object, protocol: int
+) -> None:
+    things = []
+    for name in names:
+        things.append(Global(name))
+        monkeypatch.setattr(sys.modules["__main__"], name, things[-1], raising=False)
+    things = [getattr(sys.modules["__main__"], name) for name in names]
+    data = pickle.dumps([things[:1], value, things, value], protocol)
+    expected = {name for module, name in globals_in(data) if module == "__main__"}
+    assert expected == set(names)
+    found = _core.main_globals(data)
+    assert found == tuple(dict.fromkeys(names))
+    for end in range(0, len(data), 1 + len(data) // 50):
+        assert _core.main_globals(data[:end]) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[].append, "a".join, MISSING, Path("/").exists],
+    ids=["list", "str", "missing", "path"],
+)
+def test_pickles_that_may_mean_something_else_are_told(value: object) -> None:
+    assert _core.main_globals(pickle.dumps(value, 5)) is None
+    assert _core.main_globals(pickle.dumps([value], 2)) is None

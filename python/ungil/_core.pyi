@@ -189,6 +189,16 @@ class SharedBuffer:
 
     def __len__(self) -> int: ...
 
+class Guards:
+    """Things that must not have changed for something written down to be what it was."""
+
+    def __new__(cls, described: list[tuple[int, Any, Any, Any]]) -> Self: ...
+    def hold(self) -> bool:
+        """Whether nothing has changed."""
+
+def main_globals(pickle: bytes) -> tuple[str, ...] | None:
+    """The globals of ``__main__`` that a pickle names; ``None`` if that does not tell enough."""
+
 class WorkerStart:
     """What a worker was started with."""
 
@@ -226,7 +236,10 @@ class WorkerProcess:
     def is_running_task() -> bool:
         """Whether the calling thread runs a task."""
 
-def serve_zygote(master: int, parent: int) -> WorkerStart | None:
+def take_master() -> int:
+    """Takes a zygote's master socket from the place of its standard input."""
+
+def serve_zygote(master: int, prepare: Callable[[], bool]) -> WorkerStart | None:
     """Serves pools as a zygote; returns in each worker with its start."""
 
 def run_announcements() -> NoReturn:

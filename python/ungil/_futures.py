@@ -5,14 +5,23 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future as _StdlibFuture
 from concurrent.futures._base import LOGGER
-from typing import Any
 
 from ungil import _core
+
+# Type checkers take this name for true; importing typing takes a program long that does not need it.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    _Base = _StdlibFuture[Any]
+else:
+    _Base = _StdlibFuture
 
 __all__ = ["Future"]
 
 
-class Future(_core.LazyFuture, _StdlibFuture[Any]):
+class Future(_core.LazyFuture, _Base):
     """The outcome of a task that was submitted to an executor.
 
     It is a ``concurrent.futures.Future``. Executors make it; a program does not.

@@ -25,15 +25,11 @@ _BOOTSTRAP = (
 )
 
 
-def zygote_command(
-    mode: str, master: int, parent: int
-) -> tuple[list[str], list[tuple[str, str | None]]]:
+def zygote_command(mode: str) -> tuple[list[str], list[tuple[str, str | None]]]:
     """The command that starts a zygote.
 
     Args:
         mode: ``fork`` or ``spawn``.
-        master: The descriptor of its master socket.
-        parent: The descriptor of the parent's pidfd.
 
     Returns:
         Program and arguments, and variables that differ from those of this process; ``None`` for
@@ -42,7 +38,7 @@ def zygote_command(
     Raises:
         RuntimeError: This program does not say which interpreter it runs in.
     """
-    return interpreter_command([mode, str(master), str(parent)]), _variables(mode)
+    return interpreter_command([mode]), _variables(mode)
 
 
 def interpreter_command(arguments: list[str]) -> list[str]:
@@ -411,7 +407,7 @@ def make_main(seen: dict[str, Any]) -> None:
     attributes = {"__builtins__": builtins, "__spec__": None, **seen}
     loader = attributes.get("__loader__")
     if isinstance(loader, tuple):
-        from importlib.machinery import SourceFileLoader
+        from _frozen_importlib_external import SourceFileLoader
 
         attributes["__loader__"] = SourceFileLoader(*loader)
     elif loader is not None:
@@ -427,8 +423,8 @@ def make_main(seen: dict[str, Any]) -> None:
 
 
 def _resemble_process(seen: dict[str, Any]) -> None:
+    import _signal
     import resource
-    import signal
 
     environment = dict(seen["environment"])
     if environment != dict(os.environb):
@@ -441,10 +437,10 @@ def _resemble_process(seen: dict[str, Any]) -> None:
     folder = seen["folder"] or f"/proc/{seen['parent_pid']}/cwd"
     _try(os.chdir, folder)
     os.umask(seen["umask"])
-    for number in range(1, signal.NSIG):
+    for number in range(1, _signal.NSIG):
         is_ignored = bool(seen["ignored_signals"] >> (number - 1) & 1)
-        if (signal.getsignal(number) == signal.SIG_IGN) != is_ignored:
-            _try(signal.signal, number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+        if (_signal.getsignal(number) == _signal.SIG_IGN) != is_ignored:
+            _try(_signal.signal, number, _signal.SIG_IGN if is_ignored else _signal.SIG_DFL)
     if os.getpgid(0) != seen["group"]:
         # It fails if the parent has gone to another session.
         _try(os.setpgid, 0, seen["group"])

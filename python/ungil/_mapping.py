@@ -7,8 +7,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any
 from weakref import ref
+
+# Type checkers take this name for true; importing typing takes a program long that does not need it.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Mapping:

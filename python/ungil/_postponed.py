@@ -4,44 +4,67 @@ from __future__ import annotations
 
 import _thread
 import sys
-from importlib.machinery import PathFinder
-from types import ModuleType
+from _frozen_importlib_external import PathFinder
 
 # Type checkers take this name for true; importing typing would slow every worker's start.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
     from typing import Any
+else:
+    ModuleType = type(sys)
 
 
-def postpone(package: str, name: str) -> None:
-    """Imports a package, but a module of it only when somebody uses that.
+def postpone(name: str) -> None:
+    """Imports a module without running it: that happens when somebody uses it.
+
+    Nothing is done if it is there already, or if somebody else than the path's finder finds it: then
+    it is imported as it always is.
 
     Args:
-        package: The package.
-        name: The module's name in it.
+        name: The module's full name. Its package, if it is in one, was imported or postponed before.
     """
-    full = f"{package}.{name}"
-    if full in sys.modules:
+    package, _, last = name.rpartition(".")
+    if name in sys.modules or (package and package not in sys.modules):
         return
-    home = PathFinder.find_spec(package)
-    spec = home and PathFinder.find_spec(full, home.submodule_search_locations)
+    spec: Any = PathFinder.find_spec(name, sys.modules[package].__path__ if package else None)
     if spec is None or spec.loader is None:
-        # Somebody else finds it, and then it is imported as it always is.
         return
-    module = _Postponed(full)
-    ModuleType.__setattr__(module, "__file__", spec.origin)
-    ModuleType.__setattr__(module, "__loader__", spec.loader)
-    ModuleType.__setattr__(module, "__package__", package)
-    ModuleType.__setattr__(module, "__spec__", spec)
-    sys.modules[full] = module
-    # Its package has it as an attribute, as if it had been imported.
-    setattr(__import__(package), name, module)
+    module: Any = _Postponed(name)
+    attributes = {
+        "__file__": spec.origin,
+        "__loader__": spec.loader,
+        "__package__": spec.parent,
+        "__spec__": spec,
+    }
+    if spec.submodule_search_locations is not None:
+        attributes["__path__"] = spec.submodule_search_locations
+    module.__dict__.update(attributes)
+    sys.modules[name] = module
+    if package:
+        # Its package has it as an attribute, as if it had been imported, and is not run for that.
+        sys.modules[package].__dict__[last] = module
+
+
+def when_run(name: str, then: Callable[[], object]) -> bool:
+    """Has something called when a postponed module has been run.
+
+    Returns:
+        Whether it is postponed.
+    """
+    with _lock:
+        if type(sys.modules.get(name)) is not _Postponed:
+            return False
+        _afterwards[name] = then
+        return True
 
 
 # One for all of them, and held by the thread that runs one.
 _lock = _thread.RLock()
 _running: set[str] = set()
+_afterwards: dict[str, Callable[[], object]] = {}
 
 
 class _Postponed(ModuleType):
@@ -54,6 +77,14 @@ class _Postponed(ModuleType):
     def __setattr__(self, name: str, value: object) -> None:
         _run(self)
         ModuleType.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        _run(self)
+        ModuleType.__delattr__(self, name)
+
+    def __dir__(self) -> list[str]:
+        _run(self)
+        return list(ModuleType.__dir__(self))
 
 
 def _run(module: ModuleType) -> None:
@@ -68,3 +99,6 @@ def _run(module: ModuleType) -> None:
             ModuleType.__setattr__(module, "__class__", ModuleType)
         finally:
             _running.discard(name)
+        then = _afterwards.pop(name, None)
+    if then is not None:
+        then()

@@ -10,11 +10,16 @@ import signal
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
 
 from ungil import _core, _cpus, _exit, _likeness, _mapping
 from ungil._futures import Future
 from ungil._pickling import Encoder
+
+# Type checkers take this name for true; importing typing takes a program long that does not need it.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["ProcessPoolExecutor"]
 

@@ -8,10 +8,15 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures._base import LOGGER
-from typing import Any
 
 from ungil import _core, _coroutines, _cpus, _exit, _mapping
 from ungil._futures import Future
+
+# Type checkers take this name for true; importing typing takes a program long that does not need it.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["ThreadPoolExecutor"]
 

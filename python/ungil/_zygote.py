@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import gc
 import os
 import sys
@@ -17,8 +18,8 @@ def main(arguments: list[str]) -> None:
     """Serves as a zygote, or becomes a worker.
 
     Args:
-        arguments: ``fork`` or ``spawn`` with the master socket and the parent's pidfd, or
-            ``worker`` with the descriptors of a worker.
+        arguments: ``fork`` or ``spawn``, with the master socket in the place of the standard input,
+            or ``worker`` with the descriptors of a worker.
     """
     mode, *numbers = arguments
     # Hardly anything of what is imported is ever freed, so looking for it takes time in vain.
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> None:
         if is_collecting:
             gc.enable()
         _end(_worker.run, _core.WorkerStart([int(number) for number in numbers]))
+    master = _core.take_master()
     hang_up = _stay()
     if mode == "fork":
         # So that workers have it.
@@ -47,30 +49,33 @@ def main(arguments: list[str]) -> None:
     if is_collecting:
         gc.enable()
     # What is needed to execute one is looked up before: threads may hold the locks for it then.
-    command = _likeness.interpreter_command(["worker"])
+    command = _likeness.interpreter_command(["worker"]) if mode == "spawn" else []
     # Whoever reads what the program prints to it waits for its end until all have closed it.
     os.dup2(1, 2)
-    master, parent = (int(number) for number in numbers)
-    start = _core.serve_zygote(master, parent)
+    start = _core.serve_zygote(master, _import_next if mode == "fork" else _nothing_to_do)
     if start is None:
         os._exit(0)
     if mode == "spawn":
         _execute(start, command)
-    import signal
-
-    from ungil import _worker
-
-    signal.signal(signal.SIGHUP, hang_up)
-
+    _signal.signal(_signal.SIGHUP, hang_up)
     _end(_worker.run, start)
 
 
-def serve_forked(master: int, parent: int) -> None:
+def flush_streams() -> None:
+    """Writes what this process has printed: a fork of it would have it too, and write it again."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            continue  # there is none, or it was closed
+
+
+def serve_forked(master: int) -> None:
     """Serves as a zygote that is itself a fork of the user's process. Does not return."""
     from ungil import _core, _worker
 
     try:
-        start = _core.serve_zygote(master, parent)
+        start = _core.serve_zygote(master, _nothing_to_do)
         if start is None:
             os._exit(0)
         _end(_worker.run, start)
@@ -105,15 +110,39 @@ def _stay() -> Any:
     Returns:
         What SIGHUP did, which it shall do in workers. They handle SIGINT otherwise.
     """
-    import signal
-
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)]
-    for number, handler in zip((signal.SIGINT, signal.SIGHUP), before, strict=True):
+    before = [_signal.getsignal(number) for number in (_signal.SIGINT, _signal.SIGHUP)]
+    for number, handler in zip((_signal.SIGINT, _signal.SIGHUP), before, strict=True):
         # A handler, and not "ignore": that would be handed down to whatever a worker executes. But
         # the program may have been started so that it is ignored.
-        if handler != signal.SIG_IGN:
-            signal.signal(number, lambda number, frame: None)
+        if handler != _signal.SIG_IGN:
+            _signal.signal(number, lambda number, frame: None)
     return before[1]
+
+
+# What most workers come to import. The first of them are forked without it, for whoever starts them
+# waits for a result; later ones find it in the memory that they share. Each after those that it
+# imports, for a request may come between any two.
+_LIKELY = [
+    *("types", "operator", "keyword", "reprlib", "collections", "functools", "copyreg", "struct"),
+    *("_compat_pickle", "_pickle", "ungil._pickling.loading", "ungil._pickling.pickler", "enum"),
+    *("re._constants", "re._parser", "re._casefix", "re._compiler", "re", "pickle"),
+    *("_weakrefset", "threading", "signal", "multiprocessing.process", "ungil._remote"),
+]
+
+
+def _import_next() -> bool:
+    """Imports one more module for workers to come; says whether there are others."""
+    try:
+        __import__(_LIKELY.pop(0))
+    except Exception:
+        # Workers that import it will say what is wrong with it.
+        return bool(_LIKELY)
+    gc.freeze()
+    return bool(_LIKELY)
+
+
+def _nothing_to_do() -> bool:
+    return False
 
 
 def _has_one_thread() -> bool:

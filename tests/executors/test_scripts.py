@@ -15,7 +15,7 @@ from conftest import Outcome, Run, Running, Start
 from leftovers import wait_until
 
 from executors.conftest import only_processes
-from executors.kinds import Kind
+from executors.kinds import PROCESSES, Kind
 
 
 def script_of(kind: Kind, body: str) -> str:
@@ -89,6 +89,87 @@ class TestMain:
                 print(executor.submit(factorial, 5).result())
         """)
         assert out == "True False\n120\n"
+
+    # Forks have what the class was when they were made.
+    @pytest.mark.kinds(*[kind for kind in PROCESSES if not kind.is_fork])
+    def test_arguments_of_changing_classes(self, run_script: Any) -> None:
+        out = run_script("""
+            import dataclasses, operator
+
+            STEP = 1
+
+            @dataclasses.dataclass
+            class Point:
+                x: int
+                seen = 0
+                def moved(self):
+                    Point.seen += 1
+                    return Point(self.x + STEP), Point.seen
+
+            def moved(point):
+                return point.moved()
+
+            with make(1) as executor:
+                # By a function of a module, and by one of the script that needs the class as well.
+                moves = operator.methodcaller("moved"), moved, Point.moved
+                for _ in range(2):
+                    for move in moves:
+                        print(*executor.submit(move, Point(1)).result())
+                STEP = 10
+                print(*[executor.submit(move, Point(1)).result() for move in moves])
+                Point.moved = lambda self: -self.x
+                print(*[executor.submit(move, Point(1)).result() for move in (*moves, Point.moved)])
+                print(*executor.map(moved, [Point(1), Point(2)]))
+        """)
+        *before, after, changed, mapped = out.splitlines()
+        assert before == [f"Point(x=2) {seen}" for seen in range(1, 7)]
+        # The class is as it was, and so are its attributes here.
+        assert after == "(Point(x=11), 7) (Point(x=11), 8) (Point(x=11), 9)"
+        assert changed == "-1 -1 (Point(x=11), 1) -1"
+        assert mapped == "-1 -2"
+
+    def test_map_of_instances_of_several_classes(self, run_script: Any) -> None:
+        out = run_script("""
+            import dataclasses, enum
+
+            @dataclasses.dataclass
+            class Point:
+                x: int
+
+            class Color(enum.Enum):
+                RED = 1
+
+            class Other:
+                def __repr__(self):
+                    return "Other"
+
+            items = [1, Point(1), "two", Color.RED, Point(2), (3, [4]), Other(), {"a": Color.RED}]
+            with make(2) as executor:
+                for count in 1, 50:
+                    results = list(executor.map(repr, items * count))
+                    print(results == [repr(item) for item in items * count])
+                    results = list(executor.map(repr, items * count, buffersize=3))
+                    print(results == [repr(item) for item in items * count])
+        """)
+        assert out == "True\n" * 4
+
+    @only_processes
+    def test_more_classes_than_are_remembered_with_a_function(self, run_script: Any) -> None:
+        out = run_script("""
+            classes = []
+            for number in range(40):
+                exec(f"class Class{number}: number = {number}")
+                classes.append(globals()[f"Class{number}"])
+
+            def number_of(thing):
+                return thing.number
+
+            with make(1) as executor:
+                for _ in range(2):
+                    futures = [executor.submit(number_of, each()) for each in classes]
+                    print([future.result() for future in futures] == list(range(40)))
+        """)
+        assert out == "True\nTrue\n"
 
     def test_instances_keep_their_class(self, run_script: Any) -> None:
         out = run_script("""

@@ -332,3 +332,49 @@ def test_memory_of_results_is_returned(kind: Kind) -> None:
         for _ in range(3):
             result()
         assert memory_bytes() - before < KEPT_BYTES + size
+
+
+NESTED = [
+    (),
+    ((), [], {}),
+    (1, 2.5, "three", b"four", None, True, -(1 << 63)),
+    [[1, [2, [3]]], {"a": {"b": ("c", {1: 2, (3, 4): [5]})}}],
+    {"text": "é" * 2000, "more": b"x" * 2000},
+    [{"key": number} for number in range(100)],
+    ["x" * 900, "y" * 900, "z" * 900],
+    [1 << 64, {"ü\ud800": 1}],
+]
+
+
+@pytest.mark.parametrize("value", NESTED, ids=range(len(NESTED)))
+def test_containers_of_plain_values(pool: Any, value: Any) -> None:
+    assert pool.submit(tasks.echo, value).result() == value
+    args, _ = pool.submit(tasks.capture, value, 1, value).result()
+    assert list(args) == [value, 1, value]
+
+
+def test_order_of_a_dict_stays(pool: Any) -> None:
+    value = {"b": 1, "a": 2, 3: {"z": 1, "y": 2}}
+    result = pool.submit(tasks.echo, value).result()
+    assert list(result) == ["b", "a", 3]
+    assert list(result[3]) == ["z", "y"]
+
+
+def test_the_same_container_in_two_arguments_stays_one(pool: Any) -> None:
+    shared = [1]
+    args, _ = pool.submit(tasks.capture, shared, [2], {"a": shared}, (3, shared)).result()
+    assert args[0] is args[2]["a"] is args[3][1]
+
+
+def test_containers_that_contain_each_other(pool: Any) -> None:
+    value: dict[str, Any] = {"list": []}
+    value["list"].append((value,))
+    result = pool.submit(tasks.echo, value).result()
+    assert result["list"][0][0] is result
+
+
+def test_containers_beside_values_that_are_not_plain(pool: Any) -> None:
+    shared = [1]
+    first, second, third = pool.submit(tasks.echo, (shared, {2}, shared)).result()
+    assert first is third
+    assert second == {2}

@@ -418,6 +418,21 @@ impl Pool {
         }
     }
 
+    /// Connects with the zygote, which may start it, so that it comes up while the first task is
+    /// written down. Workers can be started without.
+    ///
+    /// # Errors
+    /// There is no zygote; starting a worker would say so too.
+    pub fn connect(&self) -> io::Result<()> {
+        self.inner.check_origin()?;
+        let mut line = self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the line's lock: a pool that has been closed meanwhile hangs up no second time.
+        if line.is_none() && self.check_open().is_ok() {
+            *line = Some(Arc::new((self.inner.connect)()?));
+        }
+        Ok(())
+    }
+
     /// Starts workers that look like this, as far as they are still missing. They come up by
     /// themselves; where that fails, the pool breaks and says why.
     pub fn start(&self, count: usize, likeness: Likeness) {
@@ -624,7 +639,13 @@ impl Inner {
         let mut core = self.lock();
         core.close(cancel);
         core.settle();
+        let is_over = core.phase == Phase::Closed;
         drop(core);
+        if is_over && !self.is_supervised.load(Ordering::Acquire) {
+            // Nobody was ever started, so there is no supervisor that would hang up.
+            let line = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(line);
+        }
         self.wake_supervisor();
     }
 

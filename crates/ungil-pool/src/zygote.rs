@@ -6,7 +6,8 @@
 //! process; for the start method spawn it executes a fresh interpreter for each worker.
 //!
 //! ```text
-//! parent ── master socket ──────> zygote        "connect", with one end of a pool's socket
+//! parent ── master socket ──────> zygote        "you are this process's", with the parent's pidfd
+//!        ── master socket ──────>               "connect", with one end of a pool's socket
 //!        ── a pool's socket ────>               "start worker 7", with its descriptors
 //!        <─ a pool's socket ─────               "worker 7 is process 1234", with its pidfd
 //!        <─ a pool's socket ─────               "worker 7 ended, by signal 9"

@@ -79,10 +79,18 @@ unsafe extern "C-unwind" {
 
 /// Imports a module, which may run Python code even if it was imported before.
 pub fn import<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    let name = PyString::intern(py, name);
+    import_named(&PyString::intern(py, name))
+}
+
+/// The same for a name that came from elsewhere.
+pub fn import_any<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    import_named(&PyString::new(py, name))
+}
+
+fn import_named<'py>(name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
     let module = enter_import(name.as_ptr());
     // SAFETY: an import returns an owned object, or null with an error set.
-    unsafe { Bound::from_owned_ptr_or_err(py, module) }
+    unsafe { Bound::from_owned_ptr_or_err(name.py(), module) }
 }
 
 /// As [`enter`].

@@ -1,7 +1,8 @@
 //! Values as bytes and buffers.
 //!
-//! `None`, `bool`, `int` up to 64 bits, `float`, `str` and `bytes` have a code of their own, which
-//! costs tens of nanoseconds and loads no module. Everything else is pickled, with protocol 5 and
+//! `None`, `bool`, `int` up to 64 bits, `float`, `str` and `bytes`, and small containers of them
+//! (`containers.rs`), have a code of their own, which costs tens of nanoseconds and loads no module.
+//! Everything else is pickled, with protocol 5 and
 //! large buffers out of band: they are copied once, into shared memory, and used there.
 //!
 //! ```text
@@ -25,6 +26,8 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 use ungil_pool::{Inline, Lent};
 
 use crate::call::{call, call_method};
+use crate::containers::{self, Met};
+use crate::plain::PlainPickler;
 
 const CALL: u8 = b'C';
 const VALUE: u8 = b'V';
@@ -71,6 +74,18 @@ impl Encoded {
         self.held.is_empty().then_some(&self.head)
     }
 
+    /// The head's length, in bytes, and that of what is not in it.
+    pub fn length(&self) -> usize {
+        self.head.len() + self.held.len() * LONG
+    }
+
+    /// Appends the beginning of something that has elements; `false` if they are too many.
+    pub fn push_counted(&mut self, kind: u8, count: usize) -> bool {
+        let is_countable = u32::try_from(count).is_ok();
+        push_number(&mut self.head, kind, count);
+        is_countable
+    }
+
     /// Its parts, the head first.
     pub fn parts(&self, py: Python<'_>) -> PyResult<Parts<'_>> {
         let mut parts: Vec<&[u8]> = vec![&self.head];
@@ -109,7 +124,7 @@ pub trait Pickler {
     fn dumps<'py>(
         &self,
         value: &Bound<'py, PyAny>,
-        collector: &Bound<'py, BufferCollector>,
+        plain: &mut PlainPickler,
     ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyTuple>>)>;
 }
 
@@ -125,7 +140,8 @@ pub fn encode_call(
     {
         let mut encoded = Encoded::new();
         encoded.head.extend([CALL, count]);
-        if args.iter().all(|value| push_plain(&mut encoded, &value)) {
+        let mut met = Met::new();
+        if args.iter_borrowed().all(|value| push(&mut encoded, &mut met, &value)) {
             return Ok(encoded);
         }
     }
@@ -140,13 +156,19 @@ pub fn encode_call(
 pub fn encode_value(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> {
     let mut encoded = Encoded::new();
     encoded.head.push(VALUE);
-    if push_plain(&mut encoded, value) { Ok(encoded) } else { pickle(value, pickler) }
+    if push(&mut encoded, &mut Met::new(), value) { Ok(encoded) } else { pickle(value, pickler) }
+}
+
+/// Appends a value of a plain type, or a small container; `false`, with the head in any state, if it
+/// is something else.
+fn push(encoded: &mut Encoded, met: &mut Met, value: &Bound<'_, PyAny>) -> bool {
+    push_plain(encoded, value) || met.push(encoded, value, 0)
 }
 
 fn pickle(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> {
     let py = value.py();
-    let collector = Bound::new(py, BufferCollector::default())?;
-    let (bytes, definitions) = pickler.dumps(value, &collector)?;
+    let mut plain = PlainPickler::take(py)?;
+    let (bytes, definitions) = pickler.dumps(value, &mut plain)?;
     let mut encoded = Encoded::new();
     match definitions.filter(|definitions| !definitions.is_empty()) {
         None => {
@@ -159,12 +181,13 @@ fn pickle(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> 
             encoded.head.extend_from_slice(written.cast::<PyBytes>()?.as_bytes());
         }
     }
-    encoded.held = collector.get().take().into_iter().map(Held::Buffer).collect();
+    encoded.held = plain.collector.get().take().into_iter().map(Held::Buffer).collect();
+    plain.give_back();
     Ok(encoded)
 }
 
 /// Appends a value of a plain type; `false`, with the head in any state, if it is of another.
-fn push_plain(encoded: &mut Encoded, value: &Bound<'_, PyAny>) -> bool {
+pub fn push_plain(encoded: &mut Encoded, value: &Bound<'_, PyAny>) -> bool {
     if push_short_plain(&mut encoded.head, value) {
         return true;
     }
@@ -232,12 +255,13 @@ fn push_number(head: &mut Vec<u8>, kind: u8, number: usize) {
     head.extend_from_slice(&(number as u32).to_ne_bytes());
 }
 
-/// Keeps the buffers that a pickler takes out of band.
+/// Keeps the buffers that a pickler takes out of band, and what it writes.
 #[pyclass(frozen, module = "ungil._core")]
 #[derive(Default)]
 pub struct BufferCollector {
     buffers: Mutex<Vec<PyUntypedBuffer>>,
     saw_readonly: AtomicBool,
+    written: Mutex<Vec<Py<PyBytes>>>,
 }
 
 #[pymethods]
@@ -260,20 +284,35 @@ impl BufferCollector {
         Ok(false)
     }
 
+    /// Takes a part of the pickle, as a file does.
+    fn write(&self, part: &Bound<'_, PyAny>) -> PyResult<()> {
+        let part = match part.cast_exact::<PyBytes>() {
+            Ok(part) => part.clone(),
+            Err(_) => part.py().get_type::<PyBytes>().call1((part,))?.cast_into()?,
+        };
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).push(part.unbind());
+        Ok(())
+    }
+
     /// Forgets the buffers.
-    fn reset(&self) {
+    pub fn reset(&self) {
         self.saw_readonly.store(false, Ordering::Relaxed);
         drop(self.take());
     }
 
     /// Whether a read-only buffer came by: it would be read-only at the other end.
     #[getter]
-    fn saw_readonly(&self) -> bool {
+    pub fn saw_readonly(&self) -> bool {
         self.saw_readonly.load(Ordering::Relaxed)
     }
 }
 
 impl BufferCollector {
+    /// What was written, which is forgotten.
+    pub fn take_written(&self) -> Vec<Py<PyBytes>> {
+        std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn take(&self) -> Vec<PyUntypedBuffer> {
         std::mem::take(&mut *self.buffers.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -317,7 +356,7 @@ impl Arrived {
     }
 }
 
-type Buffers<'a> = &'a [(NonNull<u8>, usize)];
+pub type Buffers<'a> = &'a [(NonNull<u8>, usize)];
 
 /// Decodes what was encoded in one part.
 pub fn decode_head<'py>(
@@ -393,11 +432,27 @@ fn plain<'py>(
     rest: &mut &[u8],
     buffers: Buffers<'_>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    fn take<'a>(rest: &mut &'a [u8], count: usize) -> PyResult<&'a [u8]> {
-        let (taken, left) = rest.split_at_checked(count).ok_or_else(damaged)?;
-        *rest = left;
-        Ok(taken)
+    let kind = take(rest, 1)?[0];
+    match containers::pop(py, kind, rest, buffers, 0)? {
+        Some(container) => Ok(container),
+        None => pop_plain(py, kind, rest, buffers),
     }
+}
+
+/// The next so many bytes.
+pub fn take<'a>(rest: &mut &'a [u8], count: usize) -> PyResult<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(count).ok_or_else(damaged)?;
+    *rest = left;
+    Ok(taken)
+}
+
+/// The value of a plain type that begins with this byte.
+pub fn pop_plain<'py>(
+    py: Python<'py>,
+    kind: u8,
+    rest: &mut &[u8],
+    buffers: Buffers<'_>,
+) -> PyResult<Bound<'py, PyAny>> {
     fn number(rest: &mut &[u8]) -> PyResult<usize> {
         let bytes = take(rest, 4)?.try_into().map_err(|_| damaged())?;
         Ok(u32::from_ne_bytes(bytes) as usize)
@@ -405,7 +460,6 @@ fn plain<'py>(
     fn eight(rest: &mut &[u8]) -> PyResult<[u8; 8]> {
         take(rest, 8)?.try_into().map_err(|_| damaged())
     }
-    let kind = take(rest, 1)?[0];
     Ok(match kind {
         NONE => py.None().into_bound(py),
         TRUE => PyBool::new(py, true).to_owned().into_any(),
@@ -452,11 +506,9 @@ fn loads<'py>(
     buffers: Buffers<'_>,
     lent: Option<&Arc<Lent>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let loads = LOADS.import(py, "pickle", "loads")?;
     let bytes = PyBytes::new(py, bytes);
     let Some(lent) = lent.filter(|_| !buffers.is_empty()) else {
-        return call(loads, &(bytes,).into_pyobject(py)?, None);
+        return loads_pickle(py, &bytes);
     };
     let buffers: PyResult<Vec<_>> = buffers
         .iter()
@@ -466,7 +518,21 @@ fn loads<'py>(
         .collect();
     let keywords = PyDict::new(py);
     keywords.set_item("buffers", PyList::new(py, buffers?)?)?;
-    call(loads, &(bytes,).into_pyobject(py)?, Some(&keywords))
+    call(unpickler(py)?, &(bytes,).into_pyobject(py)?, Some(&keywords))
+}
+
+/// What a pickle without buffers out of band becomes.
+pub fn loads_pickle<'py>(
+    py: Python<'py>,
+    bytes: &Bound<'py, PyBytes>,
+) -> PyResult<Bound<'py, PyAny>> {
+    call(unpickler(py)?, &(bytes,).into_pyobject(py)?, None)
+}
+
+/// `pickle.loads`, under the name by which the rest of that module, which imports much, is left out.
+fn unpickler(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    LOADS.import(py, "_pickle", "loads")
 }
 
 pub fn marshal(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {

@@ -9,12 +9,16 @@ mod call;
 mod codec;
 mod command;
 mod compare;
+mod containers;
 mod error;
 mod future;
+mod global;
+mod guard;
 mod host;
 mod interrupt;
 mod item;
 mod mapping;
+mod plain;
 mod processes;
 mod threads;
 mod ticker;
@@ -37,6 +41,10 @@ mod _core {
     #[pymodule_export]
     use super::future::LazyFuture;
     #[pymodule_export]
+    use super::global::main_globals;
+    #[pymodule_export]
+    use super::guard::Guards;
+    #[pymodule_export]
     use super::host::{die_with_parent, keep, note_stray, prepare_keeper, serve};
     #[pymodule_export]
     use super::mapping::MapResults;
@@ -49,5 +57,5 @@ mod _core {
     #[pymodule_export]
     use super::worker::WorkerProcess;
     #[pymodule_export]
-    use super::zygote::{WorkerStart, serve_zygote};
+    use super::zygote::{WorkerStart, serve_zygote, take_master};
 }

@@ -14,7 +14,8 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyRange, PyTuple, PyWeakrefReference};
 use ungil_pool::{
-    DESCRIPTION_BYTES, Growing, ITEMS_MAX, Inline, Pace, Pool, Results, Run, RunOutcome, Waited,
+    DESCRIPTION_BYTES, Function, Growing, ITEMS_MAX, Inline, Pace, Pool, Results, Run, RunOutcome,
+    Waited,
 };
 
 use crate::codec;
@@ -83,6 +84,8 @@ struct Feed<'a, 'py> {
     opened: &'a Opened,
     state: &'a mut State,
     function: &'a Bound<'py, PreparedFunction>,
+    /// The function, with what the items need that were added last.
+    written: Arc<Function>,
     bytes: Vec<u8>,
     ends: Vec<u32>,
     batch: Option<Growing>,
@@ -134,13 +137,22 @@ impl<'py> Feed<'_, 'py> {
                 Some(many) => many.clone(),
                 None => PyTuple::new(item.py(), [item])?,
             };
-            let encoded = codec::encode_call(&args, None, self.opened);
+            let function = self.function.get();
+            let (encoded, written) = self.opened.encode_call(function, &args, None);
+            if let Some(written) = written
+                && !Arc::ptr_eq(&written, &self.written)
+            {
+                // From here on items need more than those before.
+                self.hand_over()?;
+                self.batch = None;
+                self.written = written;
+            }
             let is_short = encoded.as_ref().is_ok_and(|it| item::push_encoded(&mut self.bytes, it));
             if !is_short {
                 self.hand_over()?;
                 self.batch = None;
-                let function = self.function.get();
-                let future = self.opened.submit_encoded(item.py(), function, encoded)?;
+                let (written, name) = (self.written.clone(), &function.name);
+                let future = self.opened.submit_encoded(item.py(), written, name, encoded)?;
                 self.state.parts.push_back(Part::Single(future.unbind()));
                 return Ok(());
             }
@@ -161,7 +173,7 @@ impl<'py> Feed<'_, 'py> {
             place => {
                 let bytes = self.next_batch_bytes.max(self.bytes.len()) as u64;
                 self.next_batch_bytes = (4 * self.next_batch_bytes).min(BATCH_BYTES);
-                let written = self.function.get().written.clone();
+                let written = self.written.clone();
                 let begun = self.opened.pool.begin_batch(written, self.state.pace.clone(), bytes);
                 let begun = begun.map_err(processes::no_memory)?;
                 let results = begun.results().clone();
@@ -268,7 +280,8 @@ impl<'a, 'py> Feed<'a, 'py> {
     ) -> Feed<'a, 'py> {
         let (bytes, ends) = (Vec::new(), Vec::new());
         let next_batch_bytes = FIRST_BATCH_BYTES;
-        Feed { opened, state, function, bytes, ends, batch: None, next_batch_bytes }
+        let written = function.get().written.clone();
+        Feed { opened, state, function, written, bytes, ends, batch: None, next_batch_bytes }
     }
 }
 

@@ -1,15 +1,17 @@
 //! `ungil.ProcessPoolExecutor`: Python's side of a pool of worker processes.
 
+use std::cell::RefCell;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::PyTraverseError;
-use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError};
-use pyo3::ffi;
+use pyo3::exceptions::{
+    PyException, PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError,
+};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use rustc_hash::FxHashMap;
 use ungil_pool::{
     Cancel, Cell, Crash, Ending, Failure, Function, Growing, Inline, Likeness, Outcome, Pace,
@@ -17,16 +19,21 @@ use ungil_pool::{
 };
 
 use crate::call::{call, call_method};
-use crate::codec::{self, Arrived, BufferCollector, Decoded, Encoded, Pickler};
+use crate::codec::{self, Arrived, Decoded, Encoded, Pickler};
 use crate::future::{LazyFuture, Settled, Source, deadline_after};
+use crate::global;
+use crate::guard::{Described, Guards};
 use crate::interrupt::Interrupt;
 use crate::mapping::{Iterable, MapResults};
+use crate::plain::PlainPickler;
 use crate::zygote;
 
 /// Copies longer than this, in bytes, are made without Python's lock.
 pub const LONG_COPY: usize = 256 << 10;
 /// Functions that are remembered; a program that makes more starts anew.
 const FUNCTIONS_MAX: usize = 4096;
+/// As many sets of definitions that its arguments need are remembered with a function.
+const VARIANTS_MAX: usize = 16;
 
 /// A pool, and what the executor knows of it. Futures and handles share the pool alone, so that the
 /// initializer's arguments go away with the executor.
@@ -36,62 +43,83 @@ pub struct Opened {
     capture: Py<PyAny>,
     future_class: Py<PyType>,
     functions: Mutex<FxHashMap<usize, Arc<Known>>>,
+    /// What arguments need that name these globals of `__main__`.
+    needs: Mutex<FxHashMap<String, Arc<Need>>>,
     /// Tasks that could not be encoded. They count when workers are started, as in the stdlib.
     unsent: AtomicUsize,
     is_fork: bool,
-    is_forked: AtomicBool,
+    is_connected: AtomicBool,
+}
+
+/// Definitions that are right as long as nothing changes.
+struct Need {
+    definitions: Py<PyTuple>,
+    guards: Py<Guards>,
 }
 
 /// A function that has been written down.
-struct Known {
+pub struct Known {
     function: Py<PyAny>,
     written: Arc<Function>,
     name: Arc<str>,
-    guards: Vec<Guard>,
+    guards: Guards,
+    definitions: Py<PyTuple>,
+    pickle: Py<PyBytes>,
+    /// The same with definitions that arguments need.
+    variants: Mutex<Vec<(Py<PyTuple>, Arc<Function>)>>,
 }
 
-/// Something that must still be so for a written function to be what the function is.
-struct Guard {
-    kind: u8,
-    holder: Py<PyAny>,
-    key: Py<PyAny>,
-    value: Py<PyAny>,
-}
-
-impl Guard {
-    fn holds(&self, py: Python<'_>) -> bool {
-        match self.kind {
-            0 => {
-                // SAFETY: the holder is a dict, kept alive; the result is borrowed and compared.
-                let found = unsafe {
-                    ffi::PyDict_GetItemWithError(self.holder.as_ptr(), self.key.as_ptr())
-                };
-                if found.is_null() {
-                    // A key that cannot be looked up is a guard that does not hold.
-                    drop(PyErr::take(py));
-                }
-                found == self.value.as_ptr()
-            }
-            1 => self
-                .holder
-                .bind(py)
-                .as_any()
-                .getattr(self.key.bind(py).cast::<PyString>().unwrap_or(&PyString::new(py, "")))
-                .is_ok_and(|value| value.is(self.value.bind(py))),
-            _ => {
-                let length = self.holder.bind(py).getattr("__dict__").and_then(|it| it.len());
-                let wanted = self.value.bind(py).extract::<usize>();
-                matches!((length, wanted), (Ok(length), Ok(wanted)) if length == wanted)
-            }
+impl Known {
+    /// The function as it is written down together with definitions that its arguments need. They
+    /// travel once to each worker so, and not with every task.
+    fn with_definitions(
+        &self,
+        pool: &Pool,
+        definitions: &Bound<'_, PyTuple>,
+    ) -> PyResult<Arc<Function>> {
+        let py = definitions.py();
+        let found = {
+            let variants = self.variants.lock().unwrap_or_else(PoisonError::into_inner);
+            variants.iter().find(|it| it.0.is(definitions)).map(|it| it.1.clone())
+        };
+        if let Some(written) = found {
+            return Ok(written);
         }
+        let own = self.definitions.bind(py);
+        let all: Vec<_> = own.iter().chain(definitions.iter()).collect();
+        let all = PyTuple::new(py, all)?;
+        let written = write(pool, all.as_any(), self.pickle.bind(py).as_any(), true)?;
+        let variant = (definitions.clone().unbind(), written.clone());
+        let mut variants = self.variants.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = (variants.len() >= VARIANTS_MAX).then(|| variants.remove(0));
+        variants.push(variant);
+        drop(variants);
+        // Dropping runs Python code, which may come back here.
+        drop(forgotten);
+        Ok(written)
     }
+}
+
+/// Writes a function down in the pool's arena.
+fn write(
+    pool: &Pool,
+    definitions: &Bound<'_, PyAny>,
+    pickle: &Bound<'_, PyAny>,
+    will_come_again: bool,
+) -> PyResult<Arc<Function>> {
+    let py = definitions.py();
+    let written = call_method(codec::marshal(py)?, "dumps", ((definitions, pickle),))?;
+    pool.function(written.cast::<PyBytes>()?.as_bytes(), will_come_again).map_err(no_memory)
 }
 
 /// The function of a task, ready to be sent.
 #[pyclass(frozen, module = "ungil._core")]
+#[derive(Clone)]
 pub struct PreparedFunction {
     pub written: Arc<Function>,
     pub name: Arc<str>,
+    /// If it is remembered, which it is not if it may have changed by the next task.
+    known: Option<Arc<Known>>,
 }
 
 /// The core of `ungil.ProcessPoolExecutor`.
@@ -139,9 +167,10 @@ impl ProcessPool {
             capture,
             future_class,
             functions: Mutex::default(),
+            needs: Mutex::default(),
             unsent: AtomicUsize::new(0),
             is_fork: start_method == "fork",
-            is_forked: AtomicBool::new(false),
+            is_connected: AtomicBool::new(false),
         };
         self.opened
             .set(opened)
@@ -170,9 +199,9 @@ impl ProcessPool {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, LazyFuture>> {
         let opened = self.opened()?;
-        opened.fork_first(py)?;
+        opened.connect_first(py)?;
         match opened.function(r#fn) {
-            Ok((written, name)) => opened.submit(py, written, name, args, kwargs),
+            Ok(function) => opened.submit(py, &function, args, kwargs),
             Err(error) => opened.refuse(py, error, r#fn),
         }
     }
@@ -180,9 +209,8 @@ impl ProcessPool {
     /// Writes a function down once for many tasks, as ``map`` does.
     fn _prepare(&self, function: &Bound<'_, PyAny>) -> PyResult<PreparedFunction> {
         let opened = self.opened()?;
-        opened.fork_first(function.py())?;
-        let (written, name) = opened.function(function)?;
-        Ok(PreparedFunction { written, name })
+        opened.connect_first(function.py())?;
+        opened.function(function)
     }
 
     /// Runs a prepared function for each item.
@@ -300,17 +328,27 @@ impl Opened {
     fn submit<'py>(
         &self,
         py: Python<'py>,
-        function: Arc<Function>,
-        name: Arc<str>,
+        function: &PreparedFunction,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, LazyFuture>> {
-        let encoded = codec::encode_call(args, kwargs, self);
-        let payload = encoded.and_then(|encoded| self.store(py, &encoded));
-        match payload {
-            Ok(payload) => self.submit_payload(py, function, name, payload),
-            Err(error) => self.refuse_arguments(py, error, &name),
-        }
+        let (encoded, written) = self.encode_call(function, args, kwargs);
+        let written = written.unwrap_or_else(|| function.written.clone());
+        self.submit_encoded(py, written, &function.name, encoded)
+    }
+
+    /// Encodes what a function is called with. The function may come with it, written down together
+    /// with what the arguments need.
+    pub fn encode_call(
+        &self,
+        function: &PreparedFunction,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> (PyResult<Encoded>, Option<Arc<Function>>) {
+        let known = function.known.as_deref();
+        let pickler = CallPickler { opened: self, known, written: RefCell::new(None) };
+        let encoded = codec::encode_call(args, kwargs, &pickler);
+        (encoded, pickler.written.take())
     }
 
     fn submit_payload<'py>(
@@ -334,19 +372,17 @@ impl Opened {
         LazyFuture::of(self.future_class.bind(py), source)
     }
 
-    /// Runs one call of `map` as a task of its own.
+    /// Runs one call as a task.
     pub fn submit_encoded<'py>(
         &self,
         py: Python<'py>,
-        function: &PreparedFunction,
+        function: Arc<Function>,
+        name: &Arc<str>,
         encoded: PyResult<Encoded>,
     ) -> PyResult<Bound<'py, LazyFuture>> {
         match encoded.and_then(|encoded| self.store(py, &encoded)) {
-            Ok(payload) => {
-                let (written, name) = (function.written.clone(), function.name.clone());
-                self.submit_payload(py, written, name, payload)
-            }
-            Err(error) => self.refuse_arguments(py, error, &function.name),
+            Ok(payload) => self.submit_payload(py, function, name.clone(), payload),
+            Err(error) => self.refuse_arguments(py, error, name),
         }
     }
 
@@ -395,14 +431,22 @@ impl Opened {
         self.start(py, missing).inspect_err(|_| self.pool.cancel_items(results))
     }
 
-    /// Forks, if workers are forks and there are none yet: what they have of this process need not be
-    /// sent to them.
-    fn fork_first(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_fork && !self.is_forked.swap(true, Ordering::Relaxed) {
-            self.pool.check_open().map_err(|refusal| refusal_error(py, refusal))?;
-            self.start(py, self.pool.missing_workers(1))?;
+    /// Before the first function is written down: forks, if workers are forks, for what they have of
+    /// this process need not be sent to them; else has a zygote started, which comes up meanwhile.
+    fn connect_first(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_connected.swap(true, Ordering::Relaxed) {
+            return Ok(());
         }
-        Ok(())
+        if self.is_fork {
+            self.pool.check_open().map_err(|refusal| refusal_error(py, refusal))?;
+            return self.start(py, self.pool.missing_workers(1));
+        }
+        let Err(error) = py.detach(|| self.pool.connect()) else { return Ok(()) };
+        // Starting a worker finds the same and says so; only a signal handler says it once.
+        match error.downcast::<PyErr>() {
+            Ok(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Starts workers that look like this process does now. What a signal handler raises meanwhile comes
@@ -471,7 +515,7 @@ impl Opened {
     }
 
     /// The function as it was or is written down.
-    fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Function>, Arc<str>)> {
+    fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<PreparedFunction> {
         let py = function.py();
         let place = function.as_ptr() as usize;
         // Looking at guards may run Python code, and let another thread in here.
@@ -481,28 +525,28 @@ impl Opened {
         };
         if let Some(known) = known
             && known.function.is(function)
-            && known.guards.iter().all(|guard| guard.holds(py))
+            && known.guards.hold(py)
         {
-            return Ok((known.written.clone(), known.name.clone()));
+            let (written, name) = (known.written.clone(), known.name.clone());
+            return Ok(PreparedFunction { written, name, known: Some(known) });
         }
-        type Guards<'py> = Option<Vec<(u8, Py<PyAny>, Py<PyAny>, Py<PyAny>)>>;
-        let (bytes, definitions, guards): (Bound<'_, PyAny>, Bound<'_, PyAny>, Guards<'_>) =
+        type Dumped<'py> = (Bound<'py, PyBytes>, Bound<'py, PyTuple>, Option<Vec<Described>>);
+        let (pickle, definitions, guards): Dumped<'_> =
             call_method(self.encoder.bind(py), "dumps_function", (function,))?.extract()?;
-        let written = call_method(codec::marshal(py)?, "dumps", ((definitions, bytes),))?;
-        let written = written.cast::<PyBytes>()?.as_bytes();
-        let written = self.pool.function(written, guards.is_some()).map_err(no_memory)?;
+        let written = write(&self.pool, &definitions, &pickle, guards.is_some())?;
         let name = name_of(function);
+        let mut prepared = PreparedFunction { written, name, known: None };
         if let Some(guards) = guards {
-            let guards = guards
-                .into_iter()
-                .map(|(kind, holder, key, value)| Guard { kind, holder, key, value })
-                .collect();
             let known = Arc::new(Known {
                 function: function.clone().unbind(),
-                written: written.clone(),
-                name: name.clone(),
-                guards,
+                written: prepared.written.clone(),
+                name: prepared.name.clone(),
+                guards: Guards::new(guards),
+                definitions: definitions.unbind(),
+                pickle: pickle.unbind(),
+                variants: Mutex::default(),
             });
+            prepared.known = Some(known.clone());
             let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
             let forgotten =
                 (functions.len() >= FUNCTIONS_MAX).then(|| std::mem::take(&mut *functions));
@@ -511,18 +555,101 @@ impl Opened {
             // Dropping runs Python code, which may come back here.
             drop((forgotten, replaced));
         }
-        Ok((written, name))
+        Ok(prepared)
     }
 }
 
-impl Pickler for Opened {
+/// Pickles what one function is called with.
+struct CallPickler<'a> {
+    opened: &'a Opened,
+    known: Option<&'a Known>,
+    /// The function, if it was written down with what the arguments need.
+    written: RefCell<Option<Arc<Function>>>,
+}
+
+impl Opened {
+    /// The definitions that a pickle needs which was made without regard to `__main__`; `None` if it
+    /// has to be made with regard to it.
+    fn definitions<'py>(
+        &self,
+        pickle: &Bound<'py, PyBytes>,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let py = pickle.py();
+        let Some(names) = global::names_of_main(pickle.as_bytes()) else { return Ok(None) };
+        let names = names.join("\n");
+        let known = {
+            let needs = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
+            needs.get(&names).cloned()
+        };
+        if let Some(need) = known
+            && need.guards.get().hold(py)
+        {
+            return Ok(Some(need.definitions.bind(py).clone()));
+        }
+        type Found<'py> = Option<(Bound<'py, PyTuple>, Bound<'py, Guards>)>;
+        let found = call_method(self.encoder.bind(py), "known_definitions", (pickle,))?;
+        let Some((definitions, guards)) = found.extract::<Found<'_>>()? else { return Ok(None) };
+        let need = Need { definitions: definitions.clone().unbind(), guards: guards.unbind() };
+        let mut needs = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = (needs.len() >= FUNCTIONS_MAX).then(|| std::mem::take(&mut *needs));
+        let replaced = needs.insert(names, Arc::new(need));
+        drop(needs);
+        // Dropping runs Python code, which may come back here.
+        drop((forgotten, replaced));
+        Ok(Some(definitions))
+    }
+}
+
+impl Pickler for CallPickler<'_> {
     fn dumps<'py>(
         &self,
         value: &Bound<'py, PyAny>,
-        collector: &Bound<'py, BufferCollector>,
+        plain: &mut PlainPickler,
     ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyTuple>>)> {
-        let dumped = call_method(self.encoder.bind(value.py()), "dumps", (value, collector))?;
-        dumped.extract()
+        let py = value.py();
+        let encoder = self.opened.encoder.bind(py);
+        let error = match plain.dumps(value) {
+            Ok(Some(pickle)) if !global::may_name_main(pickle.as_bytes()) => {
+                return Ok((pickle, None));
+            }
+            Ok(Some(pickle)) => {
+                if let Some(definitions) = self.opened.definitions(&pickle)? {
+                    return self.with_definitions(pickle, definitions);
+                }
+                None
+            }
+            Ok(None) => None,
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                *plain = PlainPickler::take(py)?;
+                Some(error.into_value(py))
+            }
+            Err(error) => return Err(error),
+        };
+        let dumped = match error {
+            // What the standard library raises, if nothing else helps.
+            Some(error) => call_method(encoder, "dumps_by_value", (value, &plain.collector, error)),
+            None => call_method(encoder, "dumps", (value, &plain.collector)),
+        };
+        let (pickle, definitions): (_, Bound<'py, PyTuple>) = dumped?.extract()?;
+        Ok((pickle, Some(definitions)))
+    }
+}
+
+impl CallPickler<'_> {
+    /// Leaves definitions that will come again to the function, if that will come again too.
+    fn with_definitions<'py>(
+        &self,
+        pickle: Bound<'py, PyBytes>,
+        definitions: Bound<'py, PyTuple>,
+    ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyTuple>>)> {
+        match self.known {
+            Some(known) if !definitions.is_empty() => {
+                let written = known.with_definitions(&self.opened.pool, &definitions)?;
+                self.written.replace(Some(written));
+                Ok((pickle, None))
+            }
+            _ => Ok((pickle, Some(definitions))),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyMemoryError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -18,8 +18,9 @@ use ungil_pool::{
 };
 
 use crate::call::{call, call_method, call_one};
-use crate::codec::{self, Arrived, BufferCollector, Decoded, Encoded, Pickler};
+use crate::codec::{self, Arrived, Decoded, Encoded, Pickler};
 use crate::item::{self, Reader};
+use crate::plain::PlainPickler;
 
 /// Functions that a worker remembers; the oldest is forgotten first.
 const FUNCTIONS_MAX: usize = 8192;
@@ -340,8 +341,10 @@ impl WorkerProcess {
             self.defined.store(number, Ordering::Relaxed);
             hooks.define.bind(py).call1((&definitions,))?;
         }
-        let function =
-            crate::call::import(py, "pickle")?.call_method1("loads", (pickle,))?.unbind();
+        let function = match crate::global::find(py, pickle.as_bytes()) {
+            Some(function) => function.unbind(),
+            None => codec::loads_pickle(py, &pickle)?.unbind(),
+        };
         if number & FUNCTION_USED_ONCE == 0 {
             let known = Known {
                 function: function.clone_ref(py),
@@ -391,11 +394,20 @@ impl Pickler for ResultPickler {
     fn dumps<'py>(
         &self,
         value: &Bound<'py, PyAny>,
-        collector: &Bound<'py, BufferCollector>,
+        plain: &mut PlainPickler,
     ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyTuple>>)> {
+        match plain.dumps(value) {
+            Ok(Some(pickle)) => return Ok((pickle, None)),
+            Ok(None) => {}
+            Err(error) if error.is_instance_of::<PyException>(value.py()) => {
+                *plain = PlainPickler::take(value.py())?;
+            }
+            Err(error) => return Err(error),
+        }
+        // It tries again, for another error may be the one to tell.
         static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let dumps = DUMPS.import(value.py(), "ungil._pickling", "dumps_result")?;
-        Ok((dumps.call1((value, collector))?.extract()?, None))
+        Ok((dumps.call1((value, &plain.collector))?.extract()?, None))
     }
 }
 

@@ -4,18 +4,17 @@ use std::any::Any;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open,
-    set_parent_process_death_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, set_parent_process_death_signal,
+    waitid,
 };
-use ungil_pool::zygote::{Connection, Forked, Served, Start, Zygote, above_standard, serve};
+use ungil_pool::zygote::{Connection, Forked, Served, Start, Zygote, serve};
 use ungil_pool::{Connect, PerProcess, Worker};
 
 use crate::worker::WorkerProcess;
@@ -59,61 +58,70 @@ fn connect_shared(place: &'static Shared, mode: &str) -> io::Result<Connection> 
     Ok(connection)
 }
 
-/// Starts a fresh interpreter as a zygote. What is forked for this executes the new program at once,
-/// and runs nothing of the user's process, whose locks may be held.
+/// Starts a fresh interpreter as a zygote. Its master socket takes the place of its standard input:
+/// with nothing else to be done between, the system starts the program without a copy of this
+/// process, which takes the longer the more memory this one has.
 fn launch(mode: &str) -> io::Result<Running> {
     let (zygote, theirs) = Zygote::new()?;
-    let parent = above_standard(pidfd_open(getpid(), PidfdFlags::empty())?)?;
     type Variables = Vec<(OsString, Option<OsString>)>;
     let command: PyResult<(Vec<OsString>, Variables)> = Python::attach(|py| {
-        py.import("ungil._likeness")?
-            .call_method1("zygote_command", (mode, theirs.as_raw_fd(), parent.as_raw_fd()))?
-            .extract()
+        py.import("ungil._likeness")?.call_method1("zygote_command", (mode,))?.extract()
     });
     let (arguments, environment) = command.map_err(to_io)?;
     let (program, arguments) = arguments
         .split_first()
         .ok_or_else(|| io::Error::other("there is no command for a zygote"))?;
-    let inherited = [theirs.as_raw_fd(), parent.as_raw_fd()];
     let mut command = Command::new(program);
-    command.args(arguments).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    command.args(arguments).stdin(Stdio::from(theirs)).stdout(Stdio::null());
     for (name, value) in environment {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
     }
-    let inherit = move || {
-        close_others_on_exec();
-        for number in inherited {
-            // SAFETY: both are open in the child, which has just been made from this process.
-            let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-            rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())?;
-        }
-        Ok(())
-    };
-    // SAFETY: the closure makes two system calls and allocates nothing.
-    unsafe { command.pre_exec(inherit) };
     let child = command.spawn()?;
     Ok(Running { zygote, child })
 }
 
-/// In a process that is about to execute another program: no descriptor is inherited but the standard
-/// streams. A zygote would keep open what the program opens for other children of its own, and closes,
-/// so that somebody sees the end.
-fn close_others_on_exec() {
-    // SAFETY: it changes flags of descriptors, and takes no pointer.
-    let marked = unsafe {
-        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+/// Takes the master socket from the place of the standard input, in a zygote that was executed, and
+/// closes what else it has inherited: it would keep open what the program opens for other children of
+/// its own, and closes, so that somebody sees the end.
+///
+/// Returns:
+///     The socket's descriptor.
+#[pyfunction]
+pub fn take_master() -> PyResult<i32> {
+    let taken = || -> io::Result<OwnedFd> {
+        let nothing = std::fs::File::open("/dev/null")?;
+        // SAFETY: 0 belongs to the process; nobody in it owns it.
+        let mut input = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(0) });
+        let master = rustix::io::fcntl_dupfd_cloexec(&*input, 3)?;
+        rustix::io::dup2(&nothing, &mut input)?;
+        Ok(master)
     };
-    if marked == 0 {
-        return;
-    }
-    // The kernel is older than 5.11.
-    for number in 3..4096 {
-        // SAFETY: it is open, or the system says that it is not; nothing else is done with it.
+    close_inherited();
+    Ok(taken().map_err(PyOSError::new_err)?.into_raw_fd())
+}
+
+/// Closes what is open and would be handed on to the next program, for so it has come here: what the
+/// interpreter opens for itself is not handed on. The standard streams stay.
+fn close_inherited() {
+    let close_if_inherited = |number: i32| {
+        // SAFETY: it is open, or the system says that it is not; only its flags are asked for.
         let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-        let _ = rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC);
+        let is_inherited = rustix::io::fcntl_getfd(descriptor)
+            .is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC));
+        if is_inherited {
+            // SAFETY: it was opened by the program that executed this one; nobody here uses it.
+            unsafe { libc::close(number) };
+        }
+    };
+    match std::fs::read_dir("/proc/self/fd") {
+        Ok(entries) => entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|number| *number > 2)
+            .for_each(close_if_inherited),
+        Err(_) => (3..4096).for_each(close_if_inherited),
     }
 }
 
@@ -121,16 +129,16 @@ fn close_others_on_exec() {
 /// now.
 fn connect_forked() -> io::Result<Connection> {
     let (zygote, theirs) = Zygote::new()?;
-    let parent = above_standard(pidfd_open(getpid(), PidfdFlags::empty())?)?;
     let forked = Python::attach(|py| -> PyResult<i32> {
         // What is to happen in the child is looked up before: it must not import.
-        let serve = py.import("ungil._zygote")?.getattr("serve_forked")?;
+        let module = py.import("ungil._zygote")?;
+        let serve = module.getattr("serve_forked")?;
+        module.call_method0("flush_streams")?;
         match fork(py)? {
             Forked::Parent(pid) => Ok(pid),
             Forked::Child => {
-                let (master, parent) = (theirs.as_raw_fd(), parent.as_raw_fd());
                 // It does not return.
-                let served = serve.call1((master, parent));
+                let served = serve.call1((theirs.as_raw_fd(),));
                 if let Err(error) = served {
                     error.print(py);
                 }
@@ -168,7 +176,7 @@ impl Drop for ForkedZygote {
 }
 
 fn to_io(error: PyErr) -> io::Error {
-    io::Error::other(error.to_string())
+    io::Error::other(error)
 }
 
 /// Ends this process without running anything of the program from which it was forked.
@@ -200,21 +208,22 @@ fn fork(py: Python<'_>) -> PyResult<Forked> {
 ///
 /// Args:
 ///     master: The descriptor of the master socket; it is taken over.
-///     parent: A pidfd of the parent; it is taken over.
+///     prepare: Called again and again while nobody wants a worker, until it answers ``False``: it
+///         prepares something for workers that are forked later. It raises nothing.
 ///
 /// Returns:
 ///     In each worker its start; in the zygote ``None``, when the parent has ended.
 #[pyfunction]
-pub fn serve_zygote(py: Python<'_>, master: i32, parent: i32) -> PyResult<Option<WorkerStart>> {
-    let own = |number: i32| -> PyResult<OwnedFd> {
-        // SAFETY: the caller gives the descriptor away.
-        let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
-        rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)
-            .map_err(crate::error::os_error)?;
-        Ok(descriptor)
-    };
+pub fn serve_zygote(
+    py: Python<'_>,
+    master: i32,
+    prepare: &Bound<'_, PyAny>,
+) -> PyResult<Option<WorkerStart>> {
+    // SAFETY: the caller gives the descriptor away.
+    let master = unsafe { OwnedFd::from_raw_fd(master) };
     let mut forking = || fork(py).map_err(to_io);
-    match serve(own(master)?, own(parent)?, &mut forking).map_err(PyOSError::new_err)? {
+    let mut preparing = || prepare.call0().is_ok_and(|more| more.is_truthy().unwrap_or(false));
+    match serve(master, &mut forking, &mut preparing).map_err(PyOSError::new_err)? {
         Served::Finished => Ok(None),
         Served::Worker(start) => Ok(Some(WorkerStart { start: Mutex::new(Some(start)) })),
     }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+
 use super::protocol::{Event, Request, pair, standard_streams};
 use crate::fork::Origin;
 
@@ -16,12 +18,15 @@ pub struct Zygote {
 }
 
 impl Zygote {
-    /// The two ends of a new zygote's master socket: ours, and what the zygote serves.
+    /// The two ends of a new zygote's master socket: ours, and what the zygote serves. It holds
+    /// already what tells the zygote whose it is, so that no process is started that does not know.
     ///
     /// # Errors
     /// The process has no descriptors left.
     pub fn new() -> io::Result<(Zygote, OwnedFd)> {
         let (master, theirs) = pair()?;
+        let parent = pidfd_open(getpid(), PidfdFlags::empty())?;
+        Request::Belong.send(master.as_fd(), &[parent.as_fd()])?;
         Ok((Zygote { master, origin: Origin::here() }, theirs))
     }
 

@@ -23,6 +23,8 @@ pub struct StandardStreams(pub [bool; 3]);
 /// What the parent asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
+    /// Serve the process that this pidfd is of; the first message on a master socket.
+    Belong,
     /// Serve another pool; its socket comes along.
     Connect,
     /// Start a worker; its descriptors come along.
@@ -73,6 +75,7 @@ impl Request {
                 [2, worker, u64::from(input), u64::from(output), u64::from(error)]
             }
             Request::Leave => [3, 0, 0, 0, 0],
+            Request::Belong => [4, 0, 0, 0, 0],
         }
     }
 
@@ -84,6 +87,7 @@ impl Request {
                 streams: StandardStreams([input != 0, output != 0, error != 0]),
             }),
             [3, ..] => Some(Request::Leave),
+            [4, ..] => Some(Request::Belong),
             _ => None,
         }
     }
@@ -249,8 +253,8 @@ mod tests {
     fn requests_arrive_with_their_descriptors() {
         let (ours, theirs) = pair().expect("descriptors");
         let streams = StandardStreams([true, false, true]);
-        let requests =
-            [Request::Connect, Request::Start { worker: u64::MAX, streams }, Request::Leave];
+        let start = Request::Start { worker: u64::MAX, streams };
+        let requests = [Request::Connect, start, Request::Leave, Request::Belong];
         for (count, request) in requests.into_iter().enumerate() {
             let sent: Vec<_> = std::iter::repeat_n(theirs.as_fd(), count).collect();
             request.send(ours.as_fd(), &sent).expect("room");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getppid, pidfd_open, pidfd_send_signal,
     set_child_subreaper, set_parent_process_death_signal, wait,
@@ -12,6 +12,11 @@ use rustix::process::{
 
 use super::protocol::{Event, Request, StandardStreams, above_standard};
 use crate::cell::Ending;
+
+/// How long a zygote waits for the next request before it prepares for later ones: whoever wants a
+/// worker usually wants several, and the processors are busy with the first of them.
+const LULL: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Which process a fork returned in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,15 +62,22 @@ struct Serving {
 
 /// Serves pools until the parent ends, and returns in every worker that it forks.
 ///
-/// `fork` forks this process, with whatever its runtime needs to be told. `parent` is a pidfd.
+/// `fork` forks this process, with whatever its runtime needs to be told. `prepare` is called while
+/// nobody wants anything, for what workers that are forked later shall have, and says whether there
+/// is more to prepare: each call should take little time, for requests wait meanwhile.
 ///
 /// # Errors
 /// The system refuses what a zygote cannot do without.
 pub fn serve(
     master: OwnedFd,
-    parent: OwnedFd,
     fork: &mut dyn FnMut() -> io::Result<Forked>,
+    prepare: &mut dyn FnMut() -> bool,
 ) -> io::Result<Served> {
+    let parent = match Request::receive(master.as_fd())? {
+        Some((Request::Belong, mut descriptors)) => descriptors.pop(),
+        _ => None,
+    };
+    let parent = above_standard(parent.ok_or_else(|| io::Error::other("a zygote is nobody's"))?)?;
     // Those who lose their parent become the zygote's children, so that it can bury them.
     set_child_subreaper(Some(rustix::process::getpid()))?;
     let on_child = report_children()?;
@@ -79,6 +91,7 @@ pub fn serve(
         pools_made: 0,
         children: HashMap::new(),
     };
+    let mut limit = Some(LULL);
     loop {
         let order: Vec<u64> = serving.pools.keys().copied().collect();
         let ready: Vec<PollFlags> = {
@@ -88,12 +101,17 @@ pub fn serve(
                 PollFd::new(&serving.master, PollFlags::IN),
             ];
             waiting.extend(order.iter().map(|it| PollFd::new(&serving.pools[it], PollFlags::IN)));
-            match poll(&mut waiting, None) {
+            match poll(&mut waiting, limit.as_ref()) {
+                Ok(0) => {
+                    limit = prepare().then_some(NO_TIME);
+                    continue;
+                }
                 Ok(_) => waiting.iter().map(PollFd::revents).collect(),
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
         };
+        limit = limit.map(|_| LULL);
         if !ready[0].is_empty() {
             serving.kill(|_| true);
             return Ok(Served::Finished);
@@ -143,7 +161,7 @@ impl Serving {
                 }
                 true
             }
-            Ok(Some((Request::Start { .. }, _))) => true,
+            Ok(Some((Request::Start { .. } | Request::Belong, _))) => true,
             Ok(Some((Request::Leave, _)) | None) | Err(_) => false,
         }
     }

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process};
 use ungil_pool::Connect;
 use ungil_pool::zygote::{Connection, Forked, Served, Zygote, serve};
 
@@ -108,13 +108,12 @@ impl Shared {
 
     fn fork_zygote(&self) -> io::Result<(Zygote, Pid)> {
         let (zygote, master) = Zygote::new()?;
-        let parent = pidfd_open(getpid(), PidfdFlags::empty())?;
         let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the child uses nothing that another thread of this process may have locked.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                be_zygote(master, parent, gate.as_ref())
+                be_zygote(master, gate.as_ref())
             }));
             exit(ended.unwrap_or(101));
         }
@@ -134,12 +133,9 @@ fn close_others(kept: &[i32]) {
     }
 }
 
-fn be_zygote(master: OwnedFd, parent: OwnedFd, gate: Option<&OwnedFd>) -> i32 {
-    let kept: Vec<i32> = [Some(&master), Some(&parent), gate]
-        .into_iter()
-        .flatten()
-        .map(AsRawFd::as_raw_fd)
-        .collect();
+fn be_zygote(master: OwnedFd, gate: Option<&OwnedFd>) -> i32 {
+    let kept: Vec<i32> =
+        [Some(&master), gate].into_iter().flatten().map(AsRawFd::as_raw_fd).collect();
     close_others(&kept);
     let mut fork = || {
         if let Some(gate) = gate {
@@ -155,7 +151,7 @@ fn be_zygote(master: OwnedFd, parent: OwnedFd, gate: Option<&OwnedFd>) -> i32 {
             pid => Ok(Forked::Parent(pid)),
         }
     };
-    match serve(master, parent, &mut fork) {
+    match serve(master, &mut fork, &mut || false) {
         Ok(Served::Worker(start)) => script::run(start),
         Ok(Served::Finished) => 0,
         Err(error) => panic!("{error}"),
