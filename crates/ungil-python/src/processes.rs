@@ -16,6 +16,7 @@ use ungil_pool::{
     Payload, Pool, Received, Refusal, Results, Settings, Task, Waited,
 };
 
+use crate::arrays::Finder;
 use crate::call::{call, call_method};
 use crate::codec::{self, Arrived, BufferCollector, Decoded, Encoded, Pickler};
 use crate::future::{LazyFuture, Settled, Source, deadline_after};
@@ -463,9 +464,9 @@ impl Opened {
     fn store(&self, py: Python<'_>, encoded: &Encoded) -> PyResult<Payload> {
         let parts = encoded.parts(py)?;
         let stored = if parts.length() > LONG_COPY {
-            py.detach(|| self.pool.store(parts.slices()))
+            py.detach(|| self.pool.store_parts(parts.slices()))
         } else {
-            self.pool.store(parts.slices())
+            self.pool.store_parts(parts.slices())
         };
         stored.map_err(no_memory)
     }
@@ -523,6 +524,10 @@ impl Pickler for Opened {
     ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyTuple>>)> {
         let dumped = call_method(self.encoder.bind(value.py()), "dumps", (value, collector))?;
         dumped.extract()
+    }
+
+    fn finder(&self) -> Finder {
+        Finder::ToWorker(self.pool.shared().clone())
     }
 }
 
