@@ -1155,6 +1155,7 @@ class Buffers:
         self.buffers: list[pickle.PickleBuffer] = []
         self.resets = 0
         self.saw_readonly = False
+        self.saw_shared = False
 
     def __call__(self, buffer: pickle.PickleBuffer) -> bool:
         self.buffers.append(buffer)

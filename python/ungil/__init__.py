@@ -17,6 +17,7 @@ if not sys.platform.startswith("linux"):
     raise ImportError(f"ungil runs on Linux so far, and this is {sys.platform}.")
 
 if TYPE_CHECKING:
+    from ungil._arrays import empty as empty
     from ungil._compare import compare as compare
     from ungil._processes import ProcessPoolExecutor as ProcessPoolExecutor
     from ungil._threads import ThreadPoolExecutor as ThreadPoolExecutor
@@ -34,6 +35,7 @@ __all__ = [
     "WorkerCrashed",
     "__version__",
     "compare",
+    "empty",
 ]
 
 # Worker processes and subinterpreters import this package to find the functions they run. They
@@ -45,6 +47,7 @@ _HOMES = {
     "TransferFailed": "ungil.errors",
     "WorkerCrashed": "ungil.errors",
     "compare": "ungil._compare",
+    "empty": "ungil._arrays",
 }
 
 

@@ -178,6 +178,10 @@ class BufferCollector:
     def saw_readonly(self) -> bool:
         """Whether a read-only buffer came by."""
 
+    @property
+    def saw_shared(self) -> bool:
+        """Whether memory came by that the receiver shares."""
+
     def __call__(self, buffer: Any) -> bool:
         """Takes a ``pickle.PickleBuffer``; a true answer leaves it in the pickle."""
 
@@ -185,9 +189,16 @@ class BufferCollector:
         """Forgets the buffers."""
 
 class SharedBuffer:
-    """Memory that arrived with a value, and is given back with it."""
+    """Memory that arrived with a value, and is given back with it, or memory that is shared."""
 
     def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def allocate_shared(length: int) -> SharedBuffer:
+    """Memory that this process shares with its workers, or a worker with its program."""
+
+def shared_bytes() -> int:
+    """Bytes of shared memory that are in use, a worker's results among them."""
 
 class Guards:
     """Things that must not have changed for something written down to be what it was."""

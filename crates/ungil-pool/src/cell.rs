@@ -212,6 +212,7 @@ mod tests {
     use ungil_shm::Wake;
 
     use super::{Cell, Crash, Ending, Failure, Outcome};
+    use crate::inheritance::fork_unwatched;
     use crate::waiter::Waiter;
 
     fn crashed() -> Outcome {
@@ -271,8 +272,8 @@ mod tests {
         let cell = Arc::new(Cell::new(1));
         let waiter = Arc::new(Waiter::default());
         let held = cell.lock();
-        // SAFETY: the child makes calls that are made for this, and ends.
-        let pid = unsafe { libc::fork() };
+        // The child makes calls that are made for this, and ends.
+        let pid = fork_unwatched();
         if pid == 0 {
             // SAFETY: if it waits after all, it is ended.
             unsafe { libc::alarm(5) };

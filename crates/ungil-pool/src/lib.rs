@@ -12,10 +12,13 @@
 //! In reading order: what travels, where it is noted, who moves it, who waits, who starts workers.
 
 mod fork;
+mod inheritance;
 mod spin;
 mod waiter;
 
 mod payload;
+mod reference;
+mod shared;
 
 mod lent;
 
@@ -41,12 +44,14 @@ pub mod zygote;
 pub use cell::{Cell, Crash, Ending, Failure, Outcome, Received};
 pub use fork::{Origin, PerProcess};
 pub use items::{DESCRIPTION_BYTES, Growing, ITEMS_MAX, Logged, Results, Run, RunOutcome};
-pub use lent::Lent;
+pub use lent::{Lent, LentPart};
 pub use message::{FUNCTION_USED_ONCE, Status};
 pub use pace::Pace;
 pub use payload::{Inline, Payload};
 pub use pool::{Connect, Likeness, Pool, Refusal, Settings, Waited, WorkerProcess};
 pub use pump::Cancel;
+pub use reference::{Part, Reference};
+pub use shared::{SharedArena, SharedBlock, WorkerShares};
 pub use task::{Function, Task};
 pub use waiter::Waiter;
 pub use worker::{AroundWait, Chunk, Data, Items as ChunkItems, Job, Opened, Ticket, Worker};

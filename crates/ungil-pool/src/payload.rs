@@ -17,7 +17,7 @@ pub const PART_ALIGNMENT: u64 = 64;
 pub const INLINE_MAX: u64 = INLINE_BYTES as u64;
 
 /// More parts than any value has buffers; a greater number in a block is damage.
-const PARTS_MAX: u64 = 1 << 24;
+pub(crate) const PARTS_MAX: u64 = 1 << 24;
 
 /// Encoded data on its way.
 #[derive(Debug)]
@@ -54,9 +54,12 @@ impl Inline {
     }
 }
 
-/// Where the parts of a block lie, from the block's beginning.
-fn layout(lengths: impl ExactSizeIterator<Item = u64>) -> Option<(Vec<(u64, u64)>, u64)> {
-    let mut end = 8 + 8 * lengths.len() as u64;
+/// Where the parts of a block lie behind its table, from the block's beginning.
+pub(crate) fn layout(
+    table_bytes: u64,
+    lengths: impl ExactSizeIterator<Item = u64>,
+) -> Option<(Vec<(u64, u64)>, u64)> {
+    let mut end = table_bytes;
     let mut parts = Vec::with_capacity(lengths.len());
     for length in lengths {
         let start = end.checked_next_multiple_of(PART_ALIGNMENT)?;
@@ -64,6 +67,10 @@ fn layout(lengths: impl ExactSizeIterator<Item = u64>) -> Option<(Vec<(u64, u64)
         parts.push((start, length));
     }
     Some((parts, end))
+}
+
+fn table_bytes(count: usize) -> u64 {
+    8 + 8 * count as u64
 }
 
 /// Stores parts for a receiver: in the payload itself if there is one small part, else in a block
@@ -77,8 +84,9 @@ pub fn store(arena: &Mutex<Arena>, parts: &[&[u8]]) -> io::Result<Payload> {
     {
         return Ok(Payload::Inline(inline));
     }
-    let (places, total) = layout(parts.iter().map(|part| part.len() as u64))
-        .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    let (places, total) =
+        layout(table_bytes(parts.len()), parts.iter().map(|part| part.len() as u64))
+            .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
     let (block, segment) = {
         let mut arena = arena.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         (arena.allocate(total)?, arena.segment().clone())
@@ -116,7 +124,7 @@ pub fn parts(segment: &Segment, block: Block) -> Option<Vec<(u64, u64)>> {
     let table = segment.read(block.offset.checked_add(8)?, 8 * count)?;
     let lengths =
         table.chunks_exact(8).map(|chunk| u64::from_ne_bytes(chunk.try_into().unwrap_or_default()));
-    let (mut places, total) = layout(lengths)?;
+    let (mut places, total) = layout(table_bytes(lengths.len()), lengths)?;
     if block.offset.checked_add(total)? > block_end {
         return None;
     }

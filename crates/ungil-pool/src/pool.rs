@@ -21,6 +21,8 @@ use crate::message::{CALLER, FUNCTION_USED_ONCE};
 use crate::pace::Pace;
 use crate::payload::{self, Inline, Payload};
 use crate::pump::{Cancel, Core, Member, Phase};
+use crate::reference::{self, Part};
+use crate::shared::{Holds, SharedArena};
 use crate::spin::Spin;
 use crate::supervisor;
 use crate::task::{Function, StoredBlock, Task};
@@ -153,6 +155,8 @@ pub(crate) struct Inner {
     arena: Arc<Mutex<Arena>>,
     /// The memory of that arena.
     segment: Arc<Segment>,
+    shared: Arc<SharedArena>,
+    holds: Arc<Holds>,
     /// Written by workers, read by the supervisor.
     pub(crate) event: OwnedFd,
     /// Whether some caller waits and pumps.
@@ -214,7 +218,9 @@ impl Pool {
         let bell = arena.pool_bell()?;
         let segment = arena.segment().clone();
         let arena = Arc::new(Mutex::new(arena));
-        let core = Core::new(settings, bell.clone(), arena.clone());
+        let shared = SharedArena::of_this_process()?;
+        let holds = Arc::new(Holds::default());
+        let core = Core::new(settings, bell.clone(), arena.clone(), shared.clone(), holds.clone());
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Pool {
             inner: Arc::new(Inner {
@@ -224,6 +230,8 @@ impl Pool {
                 bell,
                 arena,
                 segment,
+                shared,
+                holds,
                 event,
                 is_pumped: AtomicBool::new(false),
                 callers: Mutex::new(VecDeque::new()),
@@ -263,6 +271,20 @@ impl Pool {
     pub fn store(&self, parts: &[&[u8]]) -> io::Result<Payload> {
         self.inner.check_origin()?;
         payload::store(&self.inner.arena, parts)
+    }
+
+    /// Stores what a task is called with, some of which it may refer to.
+    ///
+    /// # Errors
+    /// The system has no memory left.
+    pub fn store_parts(&self, parts: &[Part<'_>]) -> io::Result<Payload> {
+        self.inner.check_origin()?;
+        reference::store(&self.inner.arena, &self.inner.holds, parts)
+    }
+
+    /// The program's arena of shared blocks, which this pool's workers map.
+    pub fn shared(&self) -> &Arc<SharedArena> {
+        &self.inner.shared
     }
 
     /// Takes a task.
@@ -703,6 +725,7 @@ impl Inner {
             let arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
             arena.segment().descriptor().try_clone_to_owned()?
         };
+        let shared = self.shared.descriptor()?;
         let connection = match &*line {
             Some(connection) => connection.clone(),
             None => line.insert(Arc::new((self.connect)()?)).clone(),
@@ -714,6 +737,7 @@ impl Inner {
             results.as_fd(),
             pool.as_fd(),
             self.event.as_fd(),
+            shared.as_fd(),
         ];
         descriptors.extend(likeness.descriptors.iter().map(AsFd::as_fd));
         match connection.start(number, &descriptors) {

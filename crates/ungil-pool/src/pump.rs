@@ -22,6 +22,7 @@ use crate::items::Growing;
 use crate::ledger::{Chunk, Key, Ledger, Place};
 use crate::message;
 use crate::pool::Settings;
+use crate::shared::{Holds, SharedArena};
 use crate::task::Task;
 use crate::waiter::Waiter;
 use dispatch::Favourite;
@@ -76,6 +77,10 @@ pub struct Core {
     credit: Credit,
     bell: Bell,
     arena: Arc<Mutex<Arena>>,
+    /// The program's arena of shared blocks.
+    shared: Arc<SharedArena>,
+    /// What the payloads in the pool's arena refer to.
+    holds: Arc<Holds>,
     /// What the doorbell says the workers should do.
     armed: u32,
     /// Tasks about whose end somebody else than a caller wants to know.
@@ -106,7 +111,13 @@ pub struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(settings: Settings, bell: Bell, arena: Arc<Mutex<Arena>>) -> Core {
+    pub(crate) fn new(
+        settings: Settings,
+        bell: Bell,
+        arena: Arc<Mutex<Arena>>,
+        shared: Arc<SharedArena>,
+        holds: Arc<Holds>,
+    ) -> Core {
         Core {
             ledger: Ledger::default(),
             backlog: VecDeque::new(),
@@ -121,6 +132,8 @@ impl Core {
             credit: Credit::default(),
             bell,
             arena,
+            shared,
+            holds,
             armed: 0,
             subscribed: FxHashSet::default(),
             start_failures: 0,
@@ -325,11 +338,15 @@ impl Core {
             .as_ref()
             .is_some_and(|worker| worker.tasks.state(slot) != Ok(SlotState::Ready))
     }
-}
 
-fn free(arena: &Mutex<Arena>, offset: u64) {
-    // Only what was allocated there is ever noted as lent or stored.
-    let _ = arena.lock().unwrap_or_else(PoisonError::into_inner).free(offset);
+    /// Frees the payload of a task, and lets go of what it refers to.
+    fn free(&self, payload: u64) {
+        // First: then the block may become another payload's.
+        let holds = self.holds.take(payload);
+        // Only what was allocated there is ever noted as lent or stored.
+        let _ = self.arena.lock().unwrap_or_else(PoisonError::into_inner).free(payload);
+        drop(holds);
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use crate::message::{
     self, CALLER, EVERY_COMMIT, REFILL, ResultMessage, STOP, Stage, Status, TaskMessage,
 };
 use crate::payload::{self, Inline, Payload};
+use crate::reference::{self, Hold, Part};
+use crate::shared::{Holds, WorkerShares};
 use crate::spin::Spin;
 use crate::zygote::Start;
 
@@ -52,6 +54,9 @@ pub struct Worker {
     /// The pool's arena, where tasks and functions lie.
     view: Arc<View>,
     returns: Arc<Returns>,
+    shares: Arc<WorkerShares>,
+    /// What its results refer to.
+    holds: Holds,
     /// Where the parent's callers sleep.
     bell: Bell,
     /// What the parent's supervisor reads.
@@ -87,7 +92,7 @@ pub enum Data {
     /// It came in the slot.
     Inline(Inline),
     /// It lies in the pool's arena, and is given back when this is dropped.
-    Lent(Lent),
+    Lent(Arc<Lent>),
     /// It is called with many items, one after the other.
     Items(Items),
 }
@@ -143,6 +148,10 @@ impl Worker {
         let view = Arc::new(View::open(next()?, reserve_bytes())?);
         let bell = view.pool_bell()?;
         let event = next()?;
+        let own_segment = arena.segment().clone();
+        let arena = Arc::new(Mutex::new(arena));
+        let shared = View::open(next()?, reserve_bytes())?;
+        let shares = Arc::new(WorkerShares::new(arena.clone(), shared));
         let is_spinning = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
         let worker = Worker {
             control,
@@ -150,10 +159,12 @@ impl Worker {
             answers: Mutex::new(Answers { results, returning }),
             turn: Mutex::new(()),
             room_turn: Mutex::new(()),
-            own_segment: arena.segment().clone(),
-            arena: Arc::new(Mutex::new(arena)),
+            own_segment,
+            arena,
             view,
             returns: Arc::new(Returns::new(released, None)),
+            shares,
+            holds: Holds::default(),
             bell,
             event,
             spin: Spin::new(is_spinning),
@@ -205,7 +216,10 @@ impl Worker {
         }
         drop(tasks);
         let data = match task.block {
-            Some(block) => Data::Lent(Lent::new(self.view.clone(), self.returns.clone(), block)),
+            Some(block) => {
+                let (view, returns) = (self.view.clone(), self.returns.clone());
+                Data::Lent(Lent::from_program(view, returns, block, &self.shares))
+            }
             None => Data::Inline(message::inline(&message)),
         };
         Some(Job { key: task.key, slot, function: task.function, data })
@@ -247,8 +261,13 @@ impl Worker {
             bell.arm_anew(ANY);
             let job = self.try_next();
             let is_stopped = self.is_stopped();
-            let wake =
-                if job.is_some() || is_stopped { Wake::Rung } else { bell.wait(ticket, None) };
+            // What came back before the parent could see that this thread sleeps was not rung for.
+            let is_returned = lock(&self.answers).returning.is_ready();
+            let wake = if job.is_some() || is_stopped || is_returned {
+                Wake::Rung
+            } else {
+                bell.wait(ticket, None)
+            };
             bell.disarm(ANY);
             if job.is_some() {
                 return job;
@@ -277,6 +296,20 @@ impl Worker {
     pub fn store(&self, parts: &[&[u8]]) -> io::Result<Payload> {
         self.take_returned();
         payload::store(&self.arena, parts)
+    }
+
+    /// Stores a result, some of which it may refer to.
+    ///
+    /// # Errors
+    /// The system has no memory left.
+    pub fn store_parts(&self, parts: &[Part<'_>]) -> io::Result<Payload> {
+        self.take_returned();
+        reference::store(&self.arena, &self.holds, parts)
+    }
+
+    /// What this worker shares with its program.
+    pub fn shares(&self) -> &Arc<WorkerShares> {
+        &self.shares
     }
 
     /// Answers a task.
@@ -367,10 +400,20 @@ impl Worker {
     /// Frees the blocks that the parent has given back.
     fn take_returned(&self) {
         let mut answers = lock(&self.answers);
-        let mut arena = lock(&self.arena);
+        let mut held = Vec::new();
         while let Some(offset) = answers.returning.pop() {
+            // First: then the block may become another payload's.
+            held.extend(self.holds.take(offset));
             // The parent gives back what it got, once.
-            let _ = arena.free(offset);
+            let _ = lock(&self.arena).free(offset);
+        }
+        drop(answers);
+        let is_programs = held.iter().any(|hold| matches!(hold, Hold::Lent(_)));
+        // Without any lock: it may be the last hold of another block.
+        drop(held);
+        if is_programs {
+            // No answer follows upon which the program would look whether it has its memory back.
+            self.wake_supervisor();
         }
     }
 }

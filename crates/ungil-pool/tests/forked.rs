@@ -4,10 +4,10 @@ mod support;
 
 use std::process::id;
 
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use support::isolated::exit;
 use support::{Fixture, bytes, isolated, soon, workers};
-use ungil_pool::{Cancel, Outcome, Received, Refusal, Task, Waited};
+use ungil_pool::{Cancel, Outcome, Received, Refusal, SharedArena, Task, Waited};
 
 /// Runs something in a fork of this process, and waits for its end.
 fn in_child(check: impl FnOnce()) {
@@ -20,6 +20,111 @@ fn in_child(check: impl FnOnce()) {
     }
     let ended = waitpid(Pid::from_raw(pid), WaitOptions::empty()).expect("it is our child");
     assert_eq!(ended.expect("it was waited for").1.exit_status(), Some(0));
+}
+
+/// A child that waits to be ended.
+struct Child(Pid);
+
+impl Child {
+    fn new() -> Child {
+        // SAFETY: the child only waits.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            loop {
+                // SAFETY: as above.
+                unsafe { libc::pause() };
+            }
+        }
+        Child(Pid::from_raw(pid).expect("a child was made"))
+    }
+
+    fn end(self) {
+        kill_process(self.0, Signal::KILL).expect("it is our child");
+        waitpid(Some(self.0), WaitOptions::empty()).expect("it is our child");
+    }
+}
+
+#[test]
+fn a_fork_neither_finds_nor_frees_what_is_its_parents() {
+    isolated(|| {
+        let arena = SharedArena::of_this_process().expect("address space");
+        let block = arena.allocate(100).expect("memory");
+        let start = block.start().as_ptr();
+        in_child(|| {
+            assert!(arena.find(start, 100).is_none());
+            assert!(arena.allocate(1).is_err());
+            drop(block.clone());
+            let own = SharedArena::of_this_process().expect("address space");
+            let more = own.allocate(100).expect("memory");
+            assert!(own.find(more.start().as_ptr(), 100).is_some());
+            assert!(own.find(start, 100).is_none());
+        });
+        assert!(arena.find(start, 100).is_some());
+    });
+}
+
+#[test]
+fn a_block_is_not_used_again_while_a_fork_may_use_it() {
+    isolated(|| {
+        let arena = SharedArena::of_this_process().expect("address space");
+        let first = arena.allocate(100_000).expect("memory");
+        let place = first.start();
+        let older = Child::new();
+        let second = arena.allocate(100_000).expect("memory");
+        let younger = Child::new();
+        let third = arena.allocate(100_000).expect("memory");
+        let length = arena.in_use_bytes() / 3;
+        drop((first, second, third));
+        assert_eq!(arena.in_use_bytes(), 2 * length, "nobody was forked after the third");
+        older.end();
+        assert_eq!(arena.in_use_bytes(), 2 * length, "the younger one has both");
+        let other = arena.allocate(100_000).expect("memory");
+        assert_ne!(other.start(), place);
+        drop(other);
+        younger.end();
+        assert_eq!(arena.in_use_bytes(), 0);
+        assert_eq!(arena.allocate(100_000).expect("memory").start(), place);
+    });
+}
+
+#[test]
+fn what_a_child_forks_counts_as_that_child() {
+    isolated(|| {
+        let arena = SharedArena::of_this_process().expect("address space");
+        let block = arena.allocate(100).expect("memory");
+        let (mut reader, writer) = support::pipe();
+        in_child(|| {
+            let grandchild = Child::new();
+            let number = grandchild.0.as_raw_nonzero().get();
+            assert_eq!(rustix::io::write(&writer, &number.to_ne_bytes()), Ok(4));
+        });
+        drop(block);
+        assert_ne!(arena.in_use_bytes(), 0);
+        let mut number = [0; 4];
+        std::io::Read::read_exact(&mut reader, &mut number).expect("it was written");
+        // It comes here to be buried, since this process is its subreaper.
+        Child(Pid::from_raw(i32::from_ne_bytes(number)).expect("a number")).end();
+        assert_eq!(arena.in_use_bytes(), 0);
+    });
+}
+
+#[test]
+fn what_a_worker_has_sent_is_not_given_back_while_a_fork_may_use_it() {
+    isolated(|| {
+        let fixture = Fixture::new(workers(1));
+        let cell = fixture.submit_parts(&[b"parts", b"a", b"b"]);
+        let received = fixture.outcome(&cell);
+        let child = Child::new();
+        drop(received);
+        let in_use = || fixture.text(&fixture.submit("in-use"));
+        assert_ne!(in_use(), "0");
+        child.end();
+        // Notices travel with the next.
+        let more = fixture.submit_parts(&[b"parts", b"a", b"b"]);
+        drop(fixture.outcome(&more));
+        assert_eq!(in_use(), "0");
+        fixture.close();
+    });
 }
 
 #[test]

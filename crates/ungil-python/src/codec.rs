@@ -2,8 +2,9 @@
 //!
 //! `None`, `bool`, `int` up to 64 bits, `float`, `str` and `bytes`, and small containers of them
 //! (`containers.rs`), have a code of their own, which costs tens of nanoseconds and loads no module.
-//! Everything else is pickled, with protocol 5 and
-//! large buffers out of band: they are copied once, into shared memory, and used there.
+//! Everything else is pickled, with protocol 5 and large buffers out of band: they are copied once,
+//! into shared memory, and used there. What lies in memory that the receiver shares anyway is not
+//! copied but referred to.
 //!
 //! ```text
 //! head:  CALL   count (one byte), then so many values       positional arguments of plain types
@@ -13,6 +14,7 @@
 //! value: one byte for the type, then its content; LONG: the number of the part with the content
 //! ```
 
+use std::any::Any;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,8 +25,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
-use ungil_pool::{Inline, Lent};
+use ungil_pool::{Inline, Lent, LentPart, Part, Reference, SharedBlock};
 
+use crate::arrays::Finder;
 use crate::call::{call, call_method};
 use crate::containers::{self, Met};
 use crate::plain::PlainPickler;
@@ -59,10 +62,11 @@ enum Held {
     Bytes(Py<PyBytes>),
     Str(Py<PyString>),
     Buffer(PyUntypedBuffer),
+    Shared(Reference),
 }
 
 /// The parts of an encoded value: memory that stays in place while the value lives.
-pub struct Parts<'a>(Vec<&'a [u8]>);
+pub struct Parts<'a>(Vec<Part<'a>>);
 
 impl Encoded {
     fn new() -> Encoded {
@@ -88,18 +92,19 @@ impl Encoded {
 
     /// Its parts, the head first.
     pub fn parts(&self, py: Python<'_>) -> PyResult<Parts<'_>> {
-        let mut parts: Vec<&[u8]> = vec![&self.head];
+        let mut parts = vec![Part::Bytes(&self.head)];
         for held in &self.held {
             parts.push(match held {
-                Held::Bytes(bytes) => bytes.as_bytes(py),
-                Held::Str(text) => text.to_str(py)?.as_bytes(),
+                Held::Bytes(bytes) => Part::Bytes(bytes.as_bytes(py)),
+                Held::Str(text) => Part::Bytes(text.to_str(py)?.as_bytes()),
                 Held::Buffer(buffer) => {
                     // SAFETY: the export holds the memory in place; who writes to it meanwhile
                     // gets what the stdlib's feeder thread would give: some of the change.
-                    unsafe {
+                    Part::Bytes(unsafe {
                         std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes())
-                    }
+                    })
                 }
+                Held::Shared(reference) => Part::Reference(reference),
             });
         }
         Ok(Parts(parts))
@@ -108,13 +113,13 @@ impl Encoded {
 
 impl<'a> Parts<'a> {
     /// The parts.
-    pub fn slices(&self) -> &[&'a [u8]] {
+    pub fn slices(&self) -> &[Part<'a>] {
         &self.0
     }
 
-    /// Their length together, in bytes.
+    /// How many bytes of them are copied.
     pub fn length(&self) -> usize {
-        self.0.iter().map(|part| part.len()).sum()
+        self.0.iter().map(Part::copied_bytes).sum()
     }
 }
 
@@ -126,6 +131,9 @@ pub trait Pickler {
         value: &Bound<'py, PyAny>,
         plain: &mut PlainPickler,
     ) -> PyResult<(Bound<'py, PyBytes>, Option<Bound<'py, PyTuple>>)>;
+
+    /// Finds the memory that the receiver shares.
+    fn finder(&self) -> Finder;
 }
 
 /// Encodes what a function is called with.
@@ -167,7 +175,7 @@ fn push(encoded: &mut Encoded, met: &mut Met, value: &Bound<'_, PyAny>) -> bool 
 
 fn pickle(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> {
     let py = value.py();
-    let mut plain = PlainPickler::take(py)?;
+    let mut plain = PlainPickler::take(py, pickler.finder())?;
     let (bytes, definitions) = pickler.dumps(value, &mut plain)?;
     let mut encoded = Encoded::new();
     match definitions.filter(|definitions| !definitions.is_empty()) {
@@ -181,7 +189,7 @@ fn pickle(value: &Bound<'_, PyAny>, pickler: &dyn Pickler) -> PyResult<Encoded> 
             encoded.head.extend_from_slice(written.cast::<PyBytes>()?.as_bytes());
         }
     }
-    encoded.held = plain.collector.get().take().into_iter().map(Held::Buffer).collect();
+    encoded.held = plain.collector.get().take();
     plain.give_back();
     Ok(encoded)
 }
@@ -259,8 +267,10 @@ fn push_number(head: &mut Vec<u8>, kind: u8, number: usize) {
 #[pyclass(frozen, module = "ungil._core")]
 #[derive(Default)]
 pub struct BufferCollector {
-    buffers: Mutex<Vec<PyUntypedBuffer>>,
+    finder: Mutex<Option<Finder>>,
+    held: Mutex<Vec<Held>>,
     saw_readonly: AtomicBool,
+    saw_shared: AtomicBool,
     written: Mutex<Vec<Py<PyBytes>>>,
 }
 
@@ -273,14 +283,26 @@ impl BufferCollector {
             return Ok(true);
         };
         let view = PyUntypedBuffer::get(&raw)?;
+        let length = view.len_bytes();
+        let shared = {
+            let finder = self.finder.lock().unwrap_or_else(PoisonError::into_inner);
+            let finder = finder.as_ref().filter(|_| length > 0);
+            finder.and_then(|finder| finder.find(view.buf_ptr().cast(), length))
+        };
+        if let Some(reference) = shared {
+            let reference = if view.readonly() { reference.readonly() } else { reference };
+            self.saw_shared.store(true, Ordering::Relaxed);
+            self.hold(Held::Shared(reference));
+            return Ok(false);
+        }
         if view.readonly() {
             self.saw_readonly.store(true, Ordering::Relaxed);
             return Ok(true);
         }
-        if view.len_bytes() < OUT_OF_BAND {
+        if length < OUT_OF_BAND {
             return Ok(true);
         }
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(view);
+        self.hold(Held::Buffer(view));
         Ok(false)
     }
 
@@ -297,6 +319,7 @@ impl BufferCollector {
     /// Forgets the buffers.
     pub fn reset(&self) {
         self.saw_readonly.store(false, Ordering::Relaxed);
+        self.saw_shared.store(false, Ordering::Relaxed);
         drop(self.take());
     }
 
@@ -305,16 +328,38 @@ impl BufferCollector {
     pub fn saw_readonly(&self) -> bool {
         self.saw_readonly.load(Ordering::Relaxed)
     }
+
+    /// Whether memory came by that the receiver shares.
+    #[getter]
+    fn saw_shared(&self) -> bool {
+        self.saw_shared.load(Ordering::Relaxed)
+    }
 }
 
 impl BufferCollector {
+    /// Looks for shared memory with this from now on.
+    pub fn find_with(&self, finder: Option<Finder>) {
+        *self.finder.lock().unwrap_or_else(PoisonError::into_inner) = finder;
+    }
+
+    /// Whether everything shall be pickled in band: with buffers, a read-only array stays one, and
+    /// the stdlib's workers get a writable copy. But that is no reason to copy also what is shared,
+    /// which is the one thing that copies cannot be.
+    pub fn needs_copies(&self) -> bool {
+        self.saw_readonly() && !self.saw_shared()
+    }
+
     /// What was written, which is forgotten.
     pub fn take_written(&self) -> Vec<Py<PyBytes>> {
         std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn take(&self) -> Vec<PyUntypedBuffer> {
-        std::mem::take(&mut *self.buffers.lock().unwrap_or_else(PoisonError::into_inner))
+    fn hold(&self, held: Held) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+    }
+
+    fn take(&self) -> Vec<Held> {
+        std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -356,7 +401,7 @@ impl Arrived {
     }
 }
 
-pub type Buffers<'a> = &'a [(NonNull<u8>, usize)];
+pub type Buffers<'a> = &'a [LentPart];
 
 /// Decodes what was encoded in one part.
 pub fn decode_head<'py>(
@@ -476,19 +521,19 @@ pub fn pop_plain<'py>(
             PyBytes::new(py, take(rest, length)?).into_any()
         }
         LONG_STR => {
-            let (start, length) = *buffers.get(number(rest)?).ok_or_else(damaged)?;
-            let mut copy = vec![0; length];
-            copy_shared(start, &mut copy);
+            let part = buffers.get(number(rest)?).ok_or_else(damaged)?;
+            let mut copy = vec![0; part.length];
+            copy_shared(part.start, &mut copy);
             let text = std::str::from_utf8(&copy).map_err(|_| damaged())?;
             PyString::new(py, text).into_any()
         }
         LONG_BYTES => {
-            let (start, length) = *buffers.get(number(rest)?).ok_or_else(damaged)?;
+            let part = buffers.get(number(rest)?).ok_or_else(damaged)?;
             let copy = |bytes: &mut [u8]| {
-                copy_shared(start, bytes);
+                copy_shared(part.start, bytes);
                 Ok(())
             };
-            PyBytes::new_with(py, length, copy)?.into_any()
+            PyBytes::new_with(py, part.length, copy)?.into_any()
         }
         _ => return Err(damaged()),
     })
@@ -510,12 +555,8 @@ fn loads<'py>(
     let Some(lent) = lent.filter(|_| !buffers.is_empty()) else {
         return loads_pickle(py, &bytes);
     };
-    let buffers: PyResult<Vec<_>> = buffers
-        .iter()
-        .map(|(start, length)| {
-            Bound::new(py, SharedBuffer { lent: lent.clone(), start: *start, length: *length })
-        })
-        .collect();
+    let buffers: PyResult<Vec<_>> =
+        buffers.iter().map(|part| Bound::new(py, SharedBuffer::of_part(lent, part))).collect();
     let keywords = PyDict::new(py);
     keywords.set_item("buffers", PyList::new(py, buffers?)?)?;
     call(unpickler(py)?, &(bytes,).into_pyobject(py)?, Some(&keywords))
@@ -542,12 +583,31 @@ pub fn marshal(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     Ok(module.bind(py))
 }
 
-/// Memory that arrived with a value. It belongs to the value alone, and is given back with it.
+/// Memory that arrived with a value, and is given back with it, or memory that is shared.
 #[pyclass(frozen, module = "ungil._core")]
 pub struct SharedBuffer {
-    lent: Arc<Lent>,
+    /// What keeps the memory where it is.
+    _holder: Arc<dyn Any + Send + Sync>,
     start: NonNull<u8>,
     length: usize,
+    is_readonly: bool,
+}
+
+impl SharedBuffer {
+    /// A whole block of this process's own.
+    pub fn of_block(block: Arc<SharedBlock>) -> SharedBuffer {
+        let (start, length) = (block.start(), block.length());
+        SharedBuffer { _holder: block, start, length, is_readonly: false }
+    }
+
+    fn of_part(lent: &Arc<Lent>, part: &LentPart) -> SharedBuffer {
+        let holder: Arc<dyn Any + Send + Sync> = match &part.block {
+            Some(block) => block.clone(),
+            None => lent.clone(),
+        };
+        let LentPart { start, length, is_readonly, .. } = *part;
+        SharedBuffer { _holder: holder, start, length, is_readonly }
+    }
 }
 
 // SAFETY: the memory is mapped as long as the block is held, wherever the holder is.
@@ -574,10 +634,11 @@ impl SharedBuffer {
     ) -> PyResult<()> {
         let length = slf.length as ffi::Py_ssize_t;
         let start = slf.start.as_ptr().cast();
-        // Held by the object, which the view keeps alive.
-        let _ = &slf.lent;
+        let is_readonly = slf.is_readonly.into();
         // SAFETY: the memory is mapped as long as the object lives, and the view holds the object.
-        let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, 0, flags) };
+        let filled = unsafe {
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, is_readonly, flags)
+        };
         if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }
 }

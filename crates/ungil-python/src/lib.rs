@@ -5,6 +5,7 @@
 //! [`error`] alone, and everything that waits does so detached from the interpreter.
 
 mod announcer;
+mod arrays;
 mod call;
 mod codec;
 mod command;
@@ -32,6 +33,8 @@ use pyo3::prelude::*;
 mod _core {
     #[pymodule_export]
     use super::announcer::{flush_announcements, run_announcements, run_callbacks};
+    #[pymodule_export]
+    use super::arrays::{allocate_shared, shared_bytes};
     #[pymodule_export]
     use super::codec::{BufferCollector, SharedBuffer};
     #[pymodule_export]

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::arrays::Finder;
 use crate::call::{call, call_method};
 use crate::codec::BufferCollector;
 
@@ -30,9 +31,14 @@ static KEPT: Mutex<Vec<PlainPickler>> = Mutex::new(Vec::new());
 
 impl PlainPickler {
     /// One that nobody else uses.
-    pub fn take(py: Python<'_>) -> PyResult<PlainPickler> {
+    ///
+    /// # Arguments
+    /// * `finder` - finds memory that the receiver shares, which is referred to.
+    pub fn take(py: Python<'_>, finder: Finder) -> PyResult<PlainPickler> {
         let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.map_or_else(|| PlainPickler::new(py), Ok)
+        let pickler = kept.map_or_else(|| PlainPickler::new(py), Ok)?;
+        pickler.collector.get().find_with(Some(finder));
+        Ok(pickler)
     }
 
     fn new(py: Python<'_>) -> PyResult<PlainPickler> {
@@ -52,7 +58,7 @@ impl PlainPickler {
     }
 
     /// Pickles a value; `None` if a read-only buffer is in it, which would be read-only at the other
-    /// end. After an error, the pickler is not to be used again.
+    /// end, and nothing shared. After an error, the pickler is not to be used again.
     pub fn dumps<'py>(
         &mut self,
         value: &Bound<'py, PyAny>,
@@ -69,7 +75,7 @@ impl PlainPickler {
         self.clear_memo.bind(py).call0()?;
         let collector = self.collector.get();
         let written = collector.take_written();
-        if collector.saw_readonly() {
+        if collector.needs_copies() {
             collector.reset();
             return Ok(None);
         }
@@ -87,6 +93,7 @@ impl PlainPickler {
     /// Keeps it for the next value.
     pub fn give_back(self) {
         self.collector.get().reset();
+        self.collector.get().find_with(None);
         let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < KEPT_MAX {
             kept.push(self);

@@ -18,6 +18,7 @@ use ungil_pool::{
     Payload, Pool, Received, Refusal, Results, Settings, Task, Waited,
 };
 
+use crate::arrays::Finder;
 use crate::call::{call, call_method};
 use crate::codec::{self, Arrived, Decoded, Encoded, Pickler};
 use crate::future::{LazyFuture, Settled, Source, deadline_after};
@@ -507,9 +508,9 @@ impl Opened {
     fn store(&self, py: Python<'_>, encoded: &Encoded) -> PyResult<Payload> {
         let parts = encoded.parts(py)?;
         let stored = if parts.length() > LONG_COPY {
-            py.detach(|| self.pool.store(parts.slices()))
+            py.detach(|| self.pool.store_parts(parts.slices()))
         } else {
-            self.pool.store(parts.slices())
+            self.pool.store_parts(parts.slices())
         };
         stored.map_err(no_memory)
     }
@@ -620,7 +621,7 @@ impl Pickler for CallPickler<'_> {
             }
             Ok(None) => None,
             Err(error) if error.is_instance_of::<PyException>(py) => {
-                *plain = PlainPickler::take(py)?;
+                *plain = PlainPickler::take(py, self.finder())?;
                 Some(error.into_value(py))
             }
             Err(error) => return Err(error),
@@ -632,6 +633,10 @@ impl Pickler for CallPickler<'_> {
         };
         let (pickle, definitions): (_, Bound<'py, PyTuple>) = dumped?.extract()?;
         Ok((pickle, Some(definitions)))
+    }
+
+    fn finder(&self) -> Finder {
+        Finder::ToWorker(self.opened.pool.shared().clone())
     }
 }
 

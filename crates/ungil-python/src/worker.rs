@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use pyo3::exceptions::{PyException, PyMemoryError, PyRuntimeError};
@@ -17,6 +17,7 @@ use ungil_pool::{
     Chunk, ChunkItems, Data, FUNCTION_USED_ONCE, Job, Opened, Origin, Status, Ticket, Worker,
 };
 
+use crate::arrays::{self, Finder};
 use crate::call::{call, call_method, call_one};
 use crate::codec::{self, Arrived, Decoded, Encoded, Pickler};
 use crate::item::{self, Reader};
@@ -65,6 +66,7 @@ thread_local! {
 
 impl WorkerProcess {
     pub fn new(opened: Opened) -> WorkerProcess {
+        arrays::become_worker(opened.worker.shares().clone());
         WorkerProcess {
             worker: opened.worker,
             likeness: opened.likeness,
@@ -193,7 +195,7 @@ impl WorkerProcess {
         };
         let arrived = match data {
             Data::Inline(inline) => Arrived::Inline(inline),
-            Data::Lent(lent) => Arrived::Lent(Arc::new(lent)),
+            Data::Lent(lent) => Arrived::Lent(lent),
             Data::Items(_) => return Err(("arguments", codec::damaged())),
         };
         let (args, kwargs) = match arrived.decode(py, &define).map_err(at("arguments"))? {
@@ -298,9 +300,9 @@ impl WorkerProcess {
     fn store(&self, py: Python<'_>, encoded: &Encoded) -> PyResult<ungil_pool::Payload> {
         let parts = encoded.parts(py)?;
         let stored = if parts.length() > crate::processes::LONG_COPY {
-            py.detach(|| self.worker.store(parts.slices()))
+            py.detach(|| self.worker.store_parts(parts.slices()))
         } else {
-            self.worker.store(parts.slices())
+            self.worker.store_parts(parts.slices())
         };
         stored.map_err(|error| no_memory(&error, parts.length()))
     }
@@ -400,7 +402,7 @@ impl Pickler for ResultPickler {
             Ok(Some(pickle)) => return Ok((pickle, None)),
             Ok(None) => {}
             Err(error) if error.is_instance_of::<PyException>(value.py()) => {
-                *plain = PlainPickler::take(value.py())?;
+                *plain = PlainPickler::take(value.py(), self.finder())?;
             }
             Err(error) => return Err(error),
         }
@@ -408,6 +410,10 @@ impl Pickler for ResultPickler {
         static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let dumps = DUMPS.import(value.py(), "ungil._pickling", "dumps_result")?;
         Ok((dumps.call1((value, &plain.collector))?.extract()?, None))
+    }
+
+    fn finder(&self) -> Finder {
+        Finder::ToProgram
     }
 }
 

@@ -24,6 +24,9 @@ pub const TRIM_ABOVE_BYTES: u64 = 128 << 20;
 /// that not every block freed from then on costs a call to the kernel.
 pub const TRIM_TO_BYTES: u64 = 96 << 20;
 
+/// So much more is kept at most where memory that had gone back was soon asked for again.
+pub const MOST_KEPT_MORE_BYTES: u64 = 384 << 20;
+
 /// An arena grows by at least this much.
 const LEAST_GROWTH_BYTES: u64 = 256 << 10;
 
@@ -84,6 +87,10 @@ pub struct Arena {
     idle_bytes: u64,
     trim_above_bytes: u64,
     trim_to_bytes: u64,
+    /// How much more than that is kept for now.
+    kept_more_bytes: u64,
+    /// Whether memory that had gone back was asked for again since some last went back.
+    has_regretted: bool,
 }
 
 impl Arena {
@@ -133,6 +140,8 @@ impl Arena {
             idle_bytes: 0,
             trim_above_bytes: TRIM_ABOVE_BYTES,
             trim_to_bytes: TRIM_TO_BYTES,
+            kept_more_bytes: 0,
+            has_regretted: false,
         })
     }
 
@@ -319,10 +328,17 @@ impl Arena {
             },
         };
         let pieces = self.extents.pieces(offset, length);
+        let mut regretted_bytes = 0;
         for piece in &pieces {
             if piece.warmth == Warmth::Cold {
                 self.segment.back(piece.offset, piece.length)?;
+                regretted_bytes += piece.length;
             }
+        }
+        if regretted_bytes > 0 {
+            self.has_regretted = true;
+            let more = self.kept_more_bytes.saturating_add(regretted_bytes);
+            self.kept_more_bytes = more.min(MOST_KEPT_MORE_BYTES);
         }
         for piece in pieces {
             self.extents.take(piece);
@@ -359,16 +375,20 @@ impl Arena {
 
     fn free_pages(&mut self, offset: u64, length: u64) {
         self.extents.insert(Extent { offset, length, warmth: Warmth::Warm });
-        if self.extents.warm_bytes() > self.trim_above_bytes {
+        if self.extents.warm_bytes() > self.trim_above_bytes + self.kept_more_bytes {
             self.trim();
         }
     }
 
     #[cold]
     fn trim(&mut self) {
-        while self.extents.warm_bytes() > self.trim_to_bytes {
+        if !std::mem::take(&mut self.has_regretted) {
+            self.kept_more_bytes = 0;
+        }
+        let kept_bytes = self.trim_to_bytes + self.kept_more_bytes;
+        while self.extents.warm_bytes() > kept_bytes {
             let Some(longest) = self.extents.longest_warm() else { return };
-            let excess = self.extents.warm_bytes() - self.trim_to_bytes;
+            let excess = self.extents.warm_bytes() - kept_bytes;
             let cut = longest.length.min(excess);
             let offset = longest.offset + longest.length - cut;
             // A system that does not take memory back leaves it usable here.

@@ -175,6 +175,12 @@ impl Segment {
         Some(unsafe { self.base.add(offset as usize) })
     }
 
+    /// Where these bytes of the process's memory lie in the segment, if all of them do.
+    pub fn offset_of(&self, start: *const u8, length: usize) -> Option<u64> {
+        let offset = (start.addr() as u64).checked_sub(self.base.as_ptr().addr() as u64)?;
+        (offset.checked_add(length as u64)? <= self.mapped).then_some(offset)
+    }
+
     /// Writes bytes, or nothing if the file does not hold the place; says whether it did.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> bool {
         let Some(target) = self.bytes(offset, bytes.len() as u64) else { return false };
@@ -196,6 +202,13 @@ impl Segment {
         // SAFETY: So many bytes have just been written.
         unsafe { bytes.set_len(length) };
         Some(bytes)
+    }
+
+    /// Reads eight bytes as a number, or `None` if the file does not hold them.
+    pub fn word(&self, offset: u64) -> Option<u64> {
+        let source = self.bytes(offset, size_of::<u64>() as u64)?.cast::<[u8; 8]>();
+        // SAFETY: `bytes` has checked the source's range; an array of bytes needs no alignment.
+        Some(u64::from_ne_bytes(unsafe { ptr::read_volatile(source.as_ptr()) }))
     }
 
     /// A shared structure at this offset, or `None` if it does not fit there.

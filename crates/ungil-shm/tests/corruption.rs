@@ -9,7 +9,7 @@ use ungil_shm::ring::Message;
 use ungil_shm::{ParentEnd, Segment, SlotState, View, WorkerEnd};
 
 const CAPACITY: u32 = 8;
-const HEADER_BYTES: u64 = 512;
+const HEADER_BYTES: u64 = 640;
 const SLOT_BYTES: u64 = 128;
 
 fn again(descriptor: impl AsFd) -> OwnedFd {

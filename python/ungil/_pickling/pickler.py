@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         """Takes buffers out of band."""
 
         saw_readonly: bool
+        saw_shared: bool
 
         def __call__(self, buffer: PickleBuffer, /) -> Any: ...
 
@@ -69,14 +70,22 @@ def dumps_result(value: Any, collector: Collector | None) -> bytes:
 def dumps_plain(value: Any, collector: Collector | None) -> bytes:
     """Pickles as the standard library does between processes."""
     data = _dumps(value, 5, collector)
-    if collector is None or not collector.saw_readonly:
+    if collector is None or not _needs_copies(collector):
         return data
-    # Out of band, a read-only array stays one. The stdlib's workers get a writable copy.
     collector.reset()
     try:
         return _dumps(value, 4, None)
     except PicklingError:
         return _dumps(value, 5, None)
+
+
+def _needs_copies(collector: Collector) -> bool:
+    """Whether everything shall be pickled in band.
+
+    With buffers, a read-only array stays one; the stdlib's workers get a writable copy. But that is
+    no reason to copy also what is shared, which is the one thing that copies cannot be.
+    """
+    return collector.saw_readonly and not collector.saw_shared
 
 
 def _dumps(value: Any, protocol: int, collector: Collector | None) -> bytes:
@@ -117,7 +126,7 @@ def dumps_by_value(
     collector.reset()
     pickler = Pickler(main, collector=collector, is_result=is_result)
     data = pickler.dumps(value)
-    if not collector.saw_readonly:
+    if not _needs_copies(collector):
         return pickler, data
     collector.reset()
     try:

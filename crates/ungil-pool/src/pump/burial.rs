@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use ungil_shm::ring::SlotState;
 
 use super::intake::read_log;
-use super::{Cancel, Core, Member, Phase, START_FAILURES_MAX, free};
+use super::{Cancel, Core, Member, Phase, START_FAILURES_MAX};
 use crate::cell::{Crash, Ending, Failure, Outcome};
 use crate::items::{Results, Run, RunOutcome};
 use crate::ledger::{Chunk, Key, Place, Work};
@@ -236,7 +236,7 @@ impl Core {
                 self.backlog.push_front(key);
             }
             for offset in member.lent.keys() {
-                free(&self.arena, *offset);
+                self.free(*offset);
             }
             let how = ending.map_or("ended".to_owned(), |ending| ending.to_string());
             match (member.stage, member.failure) {
@@ -367,7 +367,7 @@ impl Core {
     /// Frees what a task that will not be sent again has stored.
     pub(crate) fn discard(&self, payload: &Payload) {
         if let Payload::Block(block) = payload {
-            free(&self.arena, block.offset);
+            self.free(block.offset);
         }
     }
 }

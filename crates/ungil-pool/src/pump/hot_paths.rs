@@ -18,6 +18,7 @@ use crate::message::Status;
 use crate::pace::Pace;
 use crate::payload::{self, Inline};
 use crate::pool::Settings;
+use crate::shared::{Holds, SharedArena};
 use crate::task::{Function, StoredBlock, Task};
 use crate::worker::{self, Data, Worker};
 use crate::zygote::Start;
@@ -41,7 +42,9 @@ impl Pair {
             tasks_per_worker_max: None,
             cpus: 1,
         };
-        let mut core = Core::new(settings, bell, arena.clone());
+        let shared = SharedArena::of_this_process().expect("address space");
+        let shared_descriptor = shared.descriptor().expect("a descriptor");
+        let mut core = Core::new(settings, bell, arena.clone(), shared, Arc::new(Holds::default()));
         let end = ParentEnd::create(TASK_SLOTS).expect("memory");
         let view = View::create(1 << 26).expect("address space");
         let own = |descriptor: std::os::fd::BorrowedFd<'_>| -> OwnedFd {
@@ -53,6 +56,7 @@ impl Pair {
             own(view.segment().descriptor()),
             pool,
             eventfd(0, EventfdFlags::NONBLOCK).expect("a descriptor"),
+            shared_descriptor,
         ];
         core.add_worker(Member::new(1, end, Arc::new(view)));
         let worker = Worker::open(Start { descriptors }).expect("a sound start").worker;

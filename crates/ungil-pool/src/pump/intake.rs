@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ungil_shm::ring::{Message, SlotState};
 use ungil_shm::span::Progress;
 
-use super::{Core, Member, free};
+use super::{Core, Member};
 use crate::cell::{Outcome, Received};
 use crate::items::{Logged, Results, Run, RunOutcome};
 use crate::ledger::{Chunk, Entry, Key, Place, Work};
@@ -91,7 +91,7 @@ impl Core {
             }
         }
         member.lent.remove(&offset);
-        free(&self.arena, offset);
+        self.free(offset);
         true
     }
 
@@ -100,7 +100,13 @@ impl Core {
         let result = ResultMessage::read(message);
         let received = match result.block {
             Some(block) => {
-                Received::Lent(Lent::new(member.view.clone(), member.returns.clone(), block))
+                let (view, returns) = (member.view.clone(), member.returns.clone());
+                Received::Lent(match result.status {
+                    // A log has no table.
+                    Some(Status::Items) => Lent::new(view, returns, block),
+                    // Now, while the worker still holds what it refers to.
+                    _ => Lent::from_worker(view, returns, block, &self.shared).ok_or(Corrupted)?,
+                })
             }
             None => Received::Inline(message::inline(message)),
         };

@@ -1,16 +1,20 @@
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 use ungil_shm::channel::TASK_SLOTS;
-use ungil_shm::{ParentEnd, View, WorkerEnd, ring};
+use ungil_shm::{Block, ParentEnd, View, WorkerEnd, ring};
 
 use super::*;
-use crate::cell::{Failure, Outcome};
+use crate::cell::{Failure, Outcome, Received};
+use crate::inheritance::fork_unwatched;
 use crate::message::{ResultMessage, Stage, Status};
 use crate::payload::{self, Inline, Payload};
+use crate::reference::{self, Part, Place};
+use crate::shared::Home;
 
 /// A pool whose workers are in this thread.
 struct Bench {
     core: Core,
     arena: Arc<Mutex<Arena>>,
+    shared: Arc<SharedArena>,
     workers: Vec<WorkerEnd>,
 }
 
@@ -26,8 +30,11 @@ impl Bench {
             tasks_per_worker_max: None,
             cpus: 1,
         };
-        let mut bench =
-            Bench { core: Core::new(settings, bell, arena.clone()), arena, workers: Vec::new() };
+        let shared = Arc::new(Mutex::new(Arena::create(1 << 26, 0).expect("address space")));
+        let shared = SharedArena::new(shared, Home::Program);
+        let holds = Arc::new(Holds::default());
+        let core = Core::new(settings, bell, arena.clone(), shared.clone(), holds);
+        let mut bench = Bench { core, arena, shared, workers: Vec::new() };
         (1..=workers).for_each(|number| bench.add_worker(number));
         bench
     }
@@ -46,6 +53,33 @@ impl Bench {
     fn submit(&mut self, parts: &[&[u8]]) -> Arc<Cell> {
         let payload = payload::store(&self.arena, parts).expect("memory");
         self.core.submit(Task { function: None, payload })
+    }
+
+    /// A task that refers to a new block, which nobody else holds.
+    fn submit_shared(&mut self) -> (Arc<Cell>, Place) {
+        let block = self.shared.allocate(100_000).expect("memory");
+        let reference = self.shared.find(block.start().as_ptr(), 100_000).expect("in use");
+        let parts = [Part::Bytes(b"task"), Part::Reference(&reference)];
+        let payload = reference::store(&self.arena, &self.core.holds, &parts).expect("memory");
+        let Payload::Block(stored) = payload else { panic!("it has a reference") };
+        let segment = self.arena.lock().expect("no panic").segment().clone();
+        let place = reference::places(&segment, stored).expect("a sound block")[1];
+        (self.core.submit(Task { function: None, payload }), place)
+    }
+
+    /// Answers with a block of the worker's arena that refers to these bytes of the program's.
+    fn answer_shared(&mut self, worker: usize, slot: u32, key: u64, place: Place) {
+        let view = self.core.workers[worker].as_ref().expect("it lives").view.clone();
+        view.segment().grow_to(4096).expect("memory");
+        let table = [1 << 63 | 1, place.length, 1 << 63 | place.offset];
+        for (index, word) in table.into_iter().enumerate() {
+            assert!(view.segment().write(8 * index as u64, &word.to_ne_bytes()));
+        }
+        let payload = Payload::Block(Block { offset: 0, length: 64 });
+        let message = ResultMessage::message(key, Status::Returned, 1_000_000_000, &payload);
+        let worker = &mut self.workers[worker];
+        worker.results.push(&message).expect("a sound ring").expect("room");
+        worker.tasks.release(slot);
     }
 
     fn in_use(&self) -> u64 {
@@ -222,12 +256,11 @@ fn a_worker_condemned_before_it_was_known_is_killed_when_it_is() {
     let mut bench = Bench::new(1);
     bench.workers[0].results.push(&ring::Message::plain([9; 6])).expect("sound");
     bench.core.pump();
-    // SAFETY: the child only waits.
-    let pid = unsafe { libc::fork() };
+    let pid = fork_unwatched();
     assert!(pid >= 0);
     if pid == 0 {
         loop {
-            // SAFETY: as above.
+            // SAFETY: the child only waits.
             unsafe { libc::pause() };
         }
     }
@@ -270,4 +303,99 @@ fn cancelled_tasks_do_not_pile_up_in_the_backlog() {
     bench.core.pump();
     assert_eq!(bench.take(0).map(|(_, key, _)| key), Some(kept.key()));
     assert_eq!(bench.take(0), None);
+}
+
+#[test]
+fn what_a_task_refers_to_is_held_until_the_worker_gives_it_back() {
+    let mut bench = Bench::new(1);
+    let (cell, _) = bench.submit_shared();
+    let (slot, key, offset) = bench.take(0).expect("it was sent");
+    assert_ne!(bench.shared.in_use_bytes(), 0, "only the task holds it");
+    bench.answer(0, slot, key);
+    bench.core.pump();
+    assert!(returned(&cell));
+    assert_ne!(bench.shared.in_use_bytes(), 0, "the worker may have kept it");
+    bench.release(0, offset);
+    bench.core.pump();
+    assert_eq!((bench.shared.in_use_bytes(), bench.in_use()), (0, 0));
+    // Twice is nonsense, and lets go of nothing.
+    let (_other, _) = bench.submit_shared();
+    let in_use = bench.shared.in_use_bytes();
+    bench.release(0, offset);
+    bench.core.pump();
+    assert_eq!(bench.shared.in_use_bytes(), in_use);
+    assert!(bench.core.workers[0].as_ref().expect("it lives").is_corrupted);
+}
+
+#[test]
+fn what_a_dead_worker_held_is_let_go_of_and_what_it_had_not_begun_goes_on() {
+    let mut bench = Bench::new(1);
+    let (running, _) = bench.submit_shared();
+    let (waiting, _) = bench.submit_shared();
+    let each = bench.shared.in_use_bytes() / 2;
+    bench.take(0).expect("it was sent");
+    bench.core.bury(1, None);
+    assert!(matches!(running.take(), Some(Outcome::Crashed(_))));
+    assert_eq!(bench.shared.in_use_bytes(), each, "the other task holds its own");
+    bench.add_worker(2);
+    let (slot, key, _) = bench.take(1).expect("it was sent again");
+    assert_eq!(key, waiting.key());
+    bench.answer(1, slot, key);
+    bench.core.bury(2, None);
+    assert!(returned(&waiting));
+    assert_eq!((bench.shared.in_use_bytes(), bench.in_use()), (0, 0));
+}
+
+#[test]
+fn tasks_that_are_never_run_let_go_of_what_they_refer_to() {
+    let mut bench = Bench::new(0);
+    let (cancelled, _) = bench.submit_shared();
+    let (broken, _) = bench.submit_shared();
+    assert!(bench.core.cancel(cancelled.key()));
+    assert_ne!(bench.shared.in_use_bytes(), 0);
+    bench.core.break_down("for the test".into());
+    assert!(matches!(broken.take(), Some(Outcome::Failed(_))));
+    assert_eq!((bench.shared.in_use_bytes(), bench.in_use()), (0, 0));
+}
+
+#[test]
+fn a_result_holds_what_it_refers_to_also_when_its_worker_has_died() {
+    let mut bench = Bench::new(1);
+    let (cell, place) = bench.submit_shared();
+    let (slot, key, _) = bench.take(0).expect("it was sent");
+    let part = Place { offset: place.offset + 64, length: 1000, ..place };
+    bench.answer_shared(0, slot, key, part);
+    bench.core.bury(1, None);
+    let Some(Outcome::Returned(Received::Lent(lent))) = cell.take() else {
+        panic!("it was answered")
+    };
+    let parts = lent.parts().expect("it is sound");
+    drop(lent);
+    assert_eq!(parts[0].length, 1000);
+    assert_ne!(bench.shared.in_use_bytes(), 0);
+    drop(parts);
+    assert_eq!((bench.shared.in_use_bytes(), bench.in_use()), (0, 0));
+}
+
+#[test]
+fn a_result_that_refers_to_what_is_nobodys_is_nonsense() {
+    let out_of_bounds: [fn(Place) -> Place; 5] = [
+        |place| Place { length: place.length + 1, ..place },
+        |place| Place { offset: place.offset + 200_000, ..place },
+        |place| Place { offset: u64::MAX >> 3, ..place },
+        |place| Place { length: u64::MAX, ..place },
+        // In the worker's own arena, beyond its end.
+        |place| Place { offset: 1 << 62 | 4000, length: 97, ..place },
+    ];
+    for spoil in out_of_bounds {
+        let mut bench = Bench::new(1);
+        let (cell, place) = bench.submit_shared();
+        let (slot, key, _) = bench.take(0).expect("it was sent");
+        bench.answer_shared(0, slot, key, spoil(place));
+        bench.core.pump();
+        assert!(!cell.is_over());
+        bench.core.bury(1, None);
+        assert!(matches!(cell.take(), Some(Outcome::Failed(Failure::Corrupted { .. }))));
+        assert_eq!((bench.shared.in_use_bytes(), bench.in_use()), (0, 0));
+    }
 }

@@ -25,8 +25,8 @@ const WANTED: u64 = 132;
 const CHANNEL: usize = 1;
 const ARENA: usize = 3;
 const EVENT: usize = 4;
-const TELL: usize = 5;
-const WAIT: usize = 6;
+const TELL: usize = 6;
+const WAIT: usize = 7;
 
 /// Does what the script says, to the worker's end.
 pub fn run(start: Start) -> i32 {

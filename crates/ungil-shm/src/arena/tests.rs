@@ -131,7 +131,8 @@ proptest! {
                     }
                 }
             }
-            prop_assert!(arena.extents.warm_bytes() <= arena.trim_above_bytes.max(8 << 20));
+            let most = arena.trim_above_bytes + arena.kept_more_bytes;
+            prop_assert!(arena.extents.warm_bytes() <= most.max(8 << 20));
             assert_sums(&arena, &model);
         }
         for offset in model.blocks.keys().copied().collect::<Vec<_>>() {
@@ -202,6 +203,28 @@ fn free_memory_goes_back_to_the_system_and_comes_again() {
 }
 
 #[test]
+fn memory_that_is_asked_for_again_and_again_is_kept_for_a_while() {
+    let mut arena = Arena::create(1 << 30, 0).expect("a gibibyte of addresses is not much");
+    arena.trim_above_bytes = 4 << 20;
+    arena.trim_to_bytes = 3 << 20;
+    let mut come_and_go = |length: u64| {
+        let block = arena.allocate(length).expect("memory");
+        arena.free(block.offset).expect("it is in use");
+        arena.free_bytes()
+    };
+    assert!(come_and_go(20 << 20) <= 4 << 20, "nobody may want it again");
+    let kept = come_and_go(20 << 20);
+    assert!(kept >= 20 << 20, "somebody does");
+    assert_eq!(come_and_go(20 << 20), kept, "and it is there");
+    assert_eq!(come_and_go(1 << 20), kept);
+    // But not without limit.
+    for _ in 0..3 {
+        let most = MOST_KEPT_MORE_BYTES + (4 << 20);
+        assert!(come_and_go(most + (1 << 20)) <= most);
+    }
+}
+
+#[test]
 fn a_new_owner_leaves_the_header_alone() {
     let view = View::create(RESERVE_BYTES).expect("a small segment");
     let descriptor = view.descriptor().try_clone_to_owned().expect("a descriptor is free");
@@ -215,6 +238,27 @@ fn a_new_owner_leaves_the_header_alone() {
     assert!(view.slice(arena.segment().size(), 1).is_none());
     assert!(view.slice(u64::MAX, 1).is_none());
     assert!(view.slice(1, u64::MAX).is_none());
+}
+
+#[test]
+fn a_place_in_memory_is_found_in_the_segment_that_has_it() {
+    let mut arena = arena();
+    let block = arena.allocate(1000).expect("there is room");
+    let segment = arena.segment();
+    let start = arena.slice(block.offset, 1000).expect("it is in use").as_ptr().cast_const();
+    assert_eq!(segment.offset_of(start, 1000), Some(block.offset));
+    assert_eq!(segment.offset_of(start.wrapping_add(7), 0), Some(block.offset + 7));
+    let first = start.wrapping_sub(block.offset as usize);
+    assert_eq!(segment.offset_of(first, RESERVE_BYTES as usize), Some(0));
+    assert_eq!(segment.offset_of(first, RESERVE_BYTES as usize + 1), None);
+    assert_eq!(segment.offset_of(first.wrapping_sub(1), 1), None);
+    assert_eq!(segment.offset_of(first, usize::MAX), None);
+    assert_eq!(segment.offset_of(std::ptr::null(), 0), None);
+
+    assert!(segment.write(block.offset + 1, &7u64.to_ne_bytes()));
+    assert_eq!(segment.word(block.offset + 1), Some(7));
+    assert_eq!(segment.word(segment.size() - 7), None);
+    assert_eq!(segment.word(u64::MAX), None);
 }
 
 #[test]
