@@ -175,6 +175,7 @@ pub(crate) struct Inner {
 /// The pool's state, locked. Who has subscribed to what ended meanwhile is called when the lock has
 /// been given back: a subscriber may come back to the pool, or drop it.
 pub(crate) struct Locked<'a> {
+    inner: &'a Inner,
     core: Option<MutexGuard<'a, Core>>,
 }
 
@@ -195,7 +196,11 @@ impl DerefMut for Locked<'_> {
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let calls = std::mem::take(&mut self.calls);
+        let wants_check = std::mem::take(&mut self.wants_check);
         self.core = None;
+        if wants_check {
+            self.inner.wake_supervisor();
+        }
         for call in calls {
             call();
         }
@@ -303,13 +308,7 @@ impl Pool {
                 (Some(reason), _) => Refusal::Broken(reason.clone()),
                 (None, Phase::Open) => {
                     let cell = core.submit(task);
-                    let missing = core.missing_workers(0);
-                    let wants_check = std::mem::take(&mut core.wants_check);
-                    drop(core);
-                    if wants_check {
-                        self.inner.wake_supervisor();
-                    }
-                    return Ok((cell, missing));
+                    return Ok((cell, core.missing_workers(0)));
                 }
                 (None, _) => Refusal::Closed,
             }
@@ -633,14 +632,14 @@ impl Drop for Pool {
 impl Inner {
     pub(crate) fn lock(&self) -> Locked<'_> {
         let core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
-        Locked { core: Some(core) }
+        Locked { inner: self, core: Some(core) }
     }
 
     fn try_lock(&self) -> Option<Locked<'_>> {
         match self.core.try_lock() {
-            Ok(core) => Some(Locked { core: Some(core) }),
+            Ok(core) => Some(Locked { inner: self, core: Some(core) }),
             Err(TryLockError::Poisoned(poisoned)) => {
-                Some(Locked { core: Some(poisoned.into_inner()) })
+                Some(Locked { inner: self, core: Some(poisoned.into_inner()) })
             }
             Err(TryLockError::WouldBlock) => None,
         }

@@ -269,7 +269,7 @@ impl Core {
             is_progress |= self.drain(index);
         }
         self.refill();
-        if self.backlog.is_empty() && (self.check_at.is_none() || self.is_caller_pumping) {
+        if self.backlog.is_empty() {
             self.balance();
         }
         is_progress
@@ -313,7 +313,10 @@ impl Core {
             return 0;
         }
         let mut wanted = 0;
-        if !self.backlog.is_empty() || self.busy > 0 || self.chunks_sent > 0 {
+        // Short tasks that wait behind one another are checked instead, or every worker that runs
+        // out of them would wake the supervisor.
+        let is_busy = self.busy > 0 && self.check_at.is_none();
+        if !self.backlog.is_empty() || is_busy || self.chunks_sent > 0 {
             wanted |= message::REFILL;
         }
         if !self.subscribed.is_empty() || self.phase == Phase::Closing {

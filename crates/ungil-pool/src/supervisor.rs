@@ -138,8 +138,17 @@ impl Supervisor {
         let missing = {
             let mut core = self.inner.lock();
             core.disarm();
-            core.check_at = core.check_at.filter(|at| *at > Instant::now());
             core.pump();
+            if core.check_at.is_some_and(|at| at <= Instant::now()) {
+                core.check_at = None;
+                let is_more_to_check = core.check();
+                core.pump();
+                if is_more_to_check {
+                    core.check_later();
+                }
+            }
+            // It will see for itself when to check.
+            core.wants_check = false;
             core.settle();
             if core.phase == Phase::Closed {
                 return false;

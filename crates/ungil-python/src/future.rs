@@ -5,6 +5,7 @@
 //! for `_condition` or `_waiters` (`wait`, `as_completed`, asyncio, callbacks) *materialises* the future:
 //! from then on it behaves as the stdlib's does, and its end is announced.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::sync::{OnceLockExt, PyOnceLock};
 use pyo3::types::{PyList, PyString, PyTuple, PyType};
-use ungil_pool::{Cell, Origin, Pool, Waited, Waiter};
+use ungil_pool::{Cell as TaskCell, Origin, Pool, Waited, Waiter};
 use ungil_shm::Wake;
 
 use crate::announcer::announcer;
@@ -30,7 +31,7 @@ pub enum Source {
         /// The pool.
         pool: Arc<Pool>,
         /// The task's cell.
-        cell: Arc<Cell>,
+        cell: Arc<TaskCell>,
         /// The function's name, for errors.
         name: Arc<str>,
     },
@@ -123,6 +124,11 @@ impl Progress {
     }
 }
 
+thread_local! {
+    /// The source of the future that this thread is making: the interpreter calls its class without.
+    static BEING_MADE: Cell<Option<Source>> = const { Cell::new(None) };
+}
+
 /// What the stdlib's future has in its attributes, once somebody has asked for it.
 struct Attributes {
     condition: Py<PyAny>,
@@ -133,7 +139,8 @@ struct Attributes {
 /// The lazy half of `ungil.Future`.
 #[pyclass(subclass, frozen, module = "ungil._core")]
 pub struct LazyFuture {
-    source: OnceLock<Source>,
+    /// Nothing, if Python code made it.
+    source: Option<Source>,
     settled: OnceLock<Settled>,
     attributes: OnceLock<Attributes>,
     /// The stdlib's waiters know that it is over.
@@ -147,7 +154,7 @@ impl LazyFuture {
     #[new]
     fn new() -> LazyFuture {
         LazyFuture {
-            source: OnceLock::new(),
+            source: BEING_MADE.take(),
             settled: OnceLock::new(),
             attributes: OnceLock::new(),
             is_announced: AtomicBool::new(false),
@@ -215,7 +222,7 @@ impl LazyFuture {
 
     /// Whether the task was cancelled.
     fn cancelled(&self) -> bool {
-        match self.source.get() {
+        match self.source.as_ref() {
             Some(Source::Process { cell, .. }) => cell.is_cancelled(),
             Some(Source::Thread(progress)) => progress.state.load(Ordering::Acquire) == CANCELLED,
             _ => matches!(self.settled.get(), Some(Settled::Cancelled)),
@@ -230,7 +237,7 @@ impl LazyFuture {
         let future = slf.get();
         // Before it is: the announcer would hear of it at once.
         future.is_canceller_announcing.store(true, Ordering::Release);
-        let is_cancelled_now = match future.source.get() {
+        let is_cancelled_now = match future.source.as_ref() {
             Some(Source::Process { pool, cell, .. }) => pool.cancel(cell),
             Some(Source::Thread(progress)) => {
                 let is_cancelled = progress.cancel();
@@ -333,12 +340,14 @@ impl LazyFuture {
         let new = unsafe { (*class_pointer).tp_new };
         let new = new.ok_or_else(|| PyRuntimeError::new_err("the future's class makes none"))?;
         let nothing = PyTuple::empty(class.py());
+        BEING_MADE.set(Some(source));
         // SAFETY: called as the interpreter calls it: a class and a tuple of arguments.
         let made = unsafe { new(class_pointer, nothing.as_ptr(), std::ptr::null_mut()) };
+        // Taken by then, unless there is no future.
+        drop(BEING_MADE.take());
         // SAFETY: what it returns is owned, or null with an error set.
         let made = unsafe { Bound::from_owned_ptr_or_err(class.py(), made) }?;
         let made = made.cast_into::<Self>()?;
-        let _ = made.get().source.set(source);
         untrack(&made);
         Ok(made)
     }
@@ -353,7 +362,7 @@ impl LazyFuture {
 
     /// What this is the future of.
     pub fn source(&self) -> Option<&Source> {
-        self.source.get()
+        self.source.as_ref()
     }
 
     /// Whether somebody has asked for the stdlib's attributes.
@@ -368,7 +377,7 @@ impl LazyFuture {
         let _ = future.settled.set(settled);
         // Before those who wait for the result are woken: they find the attributes in keeping.
         let is_announced_now = Self::announce(slf);
-        if let Some(Source::Thread(progress)) = future.source.get() {
+        if let Some(Source::Thread(progress)) = future.source.as_ref() {
             progress.end();
         }
         // Somebody may have materialised it in between.
@@ -378,7 +387,7 @@ impl LazyFuture {
     }
 
     fn is_over(&self) -> bool {
-        match self.source.get() {
+        match self.source.as_ref() {
             Some(Source::Process { cell, .. }) => cell.is_over(),
             Some(Source::Thread(progress)) => progress.is_over(),
             _ => self.settled.get().is_some(),
@@ -386,7 +395,7 @@ impl LazyFuture {
     }
 
     fn is_running(&self) -> bool {
-        match self.source.get() {
+        match self.source.as_ref() {
             Some(Source::Process { pool, cell, .. }) => pool.is_running(cell),
             Some(Source::Thread(progress)) => progress.state.load(Ordering::Acquire) == RUNNING,
             _ => false,
@@ -395,7 +404,7 @@ impl LazyFuture {
 
     /// Takes in what has arrived, if this is not known to be over.
     fn look(&self) {
-        if let Some(Source::Process { pool, cell, .. }) = self.source.get()
+        if let Some(Source::Process { pool, cell, .. }) = self.source.as_ref()
             && !cell.is_over()
         {
             pool.poll();
@@ -411,7 +420,7 @@ impl LazyFuture {
         if !future.is_over() {
             let deadline = timeout.and_then(deadline_after);
             let mut interrupt = Interrupt::default();
-            let waited = slf.py().detach(|| match future.source.get() {
+            let waited = slf.py().detach(|| match future.source.as_ref() {
                 Some(Source::Process { pool, cell, .. }) => {
                     pool.wait(cell, deadline, &mut || interrupt.is_raised())
                 }
@@ -428,7 +437,7 @@ impl LazyFuture {
             }
         }
         let settled = Self::settle(slf).ok_or_else(foreign_error)?;
-        if matches!(future.source.get(), Some(Source::Process { .. })) && Self::announce(slf) {
+        if matches!(future.source.as_ref(), Some(Source::Process { .. })) && Self::announce(slf) {
             // Whoever has the result finds the stdlib's attributes in keeping with it.
             announcer().call_back(slf.clone().unbind());
         }
@@ -441,7 +450,7 @@ impl LazyFuture {
         if !future.is_over() {
             return None;
         }
-        match future.source.get() {
+        match future.source.as_ref() {
             Some(Source::Process { cell, name, .. }) => {
                 // Decoding runs Python code, which may let another thread in here.
                 let decode = || crate::processes::settle(slf.py(), cell, name);
@@ -478,7 +487,7 @@ impl LazyFuture {
         };
         track(slf);
         if future.attributes.set(made).is_ok() {
-            if let Some(Source::Process { pool, cell, .. }) = future.source.get() {
+            if let Some(Source::Process { pool, cell, .. }) = future.source.as_ref() {
                 announcer().start(py)?;
                 let announced = slf.clone().unbind();
                 let subscriber = Box::new(move || announcer().announce(announced));

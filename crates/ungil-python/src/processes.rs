@@ -506,6 +506,9 @@ impl Opened {
     }
 
     fn store(&self, py: Python<'_>, encoded: &Encoded) -> PyResult<Payload> {
+        if let Some(inline) = encoded.whole().and_then(Inline::new) {
+            return Ok(Payload::Inline(inline));
+        }
         let parts = encoded.parts(py)?;
         let stored = if parts.length() > LONG_COPY {
             py.detach(|| self.pool.store_parts(parts.slices()))

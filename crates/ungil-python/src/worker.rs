@@ -14,7 +14,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyTuple};
 use rustc_hash::FxHashMap;
 use ungil_pool::{
-    Chunk, ChunkItems, Data, FUNCTION_USED_ONCE, Job, Opened, Origin, Status, Ticket, Worker,
+    Chunk, ChunkItems, Data, FUNCTION_USED_ONCE, Inline, Job, Opened, Origin, Status, Ticket,
+    Worker,
 };
 
 use crate::arrays::{self, Finder};
@@ -298,6 +299,9 @@ impl WorkerProcess {
     }
 
     fn store(&self, py: Python<'_>, encoded: &Encoded) -> PyResult<ungil_pool::Payload> {
+        if let Some(inline) = encoded.whole().and_then(Inline::new) {
+            return Ok(ungil_pool::Payload::Inline(inline));
+        }
         let parts = encoded.parts(py)?;
         let stored = if parts.length() > crate::processes::LONG_COPY {
             py.detach(|| self.worker.store_parts(parts.slices()))

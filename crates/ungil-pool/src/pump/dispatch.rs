@@ -15,6 +15,8 @@ use crate::payload::Payload;
 const WAKE_NS: f64 = 10_000.0;
 /// How long tasks may wait behind others that were taken for short while a worker is idle.
 const CHECK_AFTER: Duration = Duration::from_millis(1);
+/// With less work than this, in ns, before it, a worker that gets on is left its short tasks.
+const MOVE_NS: f64 = 5.0 * WAKE_NS;
 /// So many tasks more go to the same worker when all have that much to do.
 const TURN: u32 = 16;
 
@@ -87,7 +89,7 @@ impl Core {
 
     /// Has it looked after a little later that tasks which wait behind another one were rightly taken
     /// for short. Also where a caller pumps: it may be asleep.
-    fn check_later(&mut self) {
+    pub(crate) fn check_later(&mut self) {
         if self.check_at.is_none() {
             self.check_at = Some(Instant::now() + CHECK_AFTER);
             self.wants_check = true;
@@ -252,9 +254,18 @@ impl Core {
         let tasks_max = self.settings.tasks_per_worker_max;
         let members = self.workers.iter().enumerate();
         let busiest = members
-            .filter_map(|(index, member)| Some((index, member.as_ref()?.outstanding)))
-            .max_by_key(|(_, outstanding)| *outstanding);
-        let Some((busiest, outstanding)) = busiest else { return false };
+            .filter_map(|(index, member)| Some((index, member.as_ref()?)))
+            .max_by_key(|(_, member)| member.outstanding);
+        let Some((busiest, member)) = busiest else { return false };
+        let outstanding = member.outstanding;
+        // Waking somebody for a few short tasks takes longer than they do. If the one that they wait
+        // behind is not short, that shows when the worker is checked.
+        if outstanding <= self.credit.within(MOVE_NS) * threads && !member.is_stuck {
+            if outstanding > threads {
+                self.check_later();
+            }
+            return false;
+        }
         let mut is_moved = false;
         for _ in 0..outstanding.saturating_sub(threads).div_ceil(2) {
             let has_room =
@@ -270,6 +281,22 @@ impl Core {
             is_moved = true;
         }
         is_moved
+    }
+
+    /// Looks which workers have ended no task since the last time, though more wait there: these are
+    /// not short after all, and go to whoever is idle, now or as soon as somebody is.
+    ///
+    /// # Returns
+    /// Whether others that got on have tasks waiting, which should be looked at again.
+    pub(crate) fn check(&mut self) -> bool {
+        let threads = self.settings.threads_per_worker;
+        let mut is_waiting = false;
+        for member in self.workers.iter_mut().flatten() {
+            member.is_stuck = member.outstanding > threads && member.ended_total == member.checked;
+            member.checked = member.ended_total;
+            is_waiting |= member.outstanding > threads && !member.is_stuck;
+        }
+        is_waiting
     }
 
     /// Takes back the task that a worker was sent last, if it has not begun it.
@@ -344,6 +371,7 @@ impl Core {
             self.busy -= 1;
         }
         member.outstanding -= 1;
+        member.ended_total += 1;
         while member.order.front().is_some_and(|slot| member.sent[*slot as usize] == 0) {
             member.order.pop_front();
         }

@@ -36,6 +36,11 @@ pub struct Member {
     pub(super) sent_total: u64,
     /// How many tasks it was sent, each item of a chunk being one.
     pub(super) tasks_total: u64,
+    /// How many of them have left it, and how many had when it was checked last.
+    pub(super) ended_total: u64,
+    pub(super) checked: u64,
+    /// It had ended none since the check before.
+    pub(super) is_stuck: bool,
     /// Blocks of the pool's arena that it has, and the tasks that they came with.
     pub(super) lent: FxHashMap<u64, Key>,
     /// Items that it may read until it has ended, though nobody wants their results any more.
@@ -69,6 +74,9 @@ impl Member {
             outstanding: 0,
             sent_total: 0,
             tasks_total: 0,
+            ended_total: 0,
+            checked: 0,
+            is_stuck: false,
             lent: FxHashMap::default(),
             read: Vec::new(),
             is_stopping: false,

@@ -92,9 +92,14 @@ impl Bench {
         taken.map(|(slot, message)| (slot, message.words[0], message.words[4]))
     }
 
+    /// Answers as if the task had run for a second.
     fn answer(&mut self, worker: usize, slot: u32, key: u64) {
+        self.answer_after(1_000_000_000, worker, slot, key);
+    }
+
+    fn answer_after(&mut self, run_ns: u64, worker: usize, slot: u32, key: u64) {
         let nothing = Payload::Inline(Inline::empty());
-        let message = ResultMessage::message(key, Status::Returned, 1_000_000_000, &nothing);
+        let message = ResultMessage::message(key, Status::Returned, run_ns, &nothing);
         let worker = &mut self.workers[worker];
         worker.results.push(&message).expect("a sound ring").expect("room");
         worker.tasks.release(slot);
@@ -225,7 +230,7 @@ fn an_idle_worker_gets_no_more_than_it_may_run() {
     bench.add_worker(2);
     bench.core.pump();
     assert_eq!(bench.take(1), None);
-    bench.core.check_at = None;
+    bench.core.check();
     bench.core.pump();
     let sent = std::iter::from_fn(|| bench.take(1)).count();
     assert_eq!(sent, 3);
@@ -398,4 +403,25 @@ fn a_result_that_refers_to_what_is_nobodys_is_nonsense() {
         assert!(matches!(cell.take(), Some(Outcome::Failed(Failure::Corrupted { .. }))));
         assert_eq!((bench.shared.in_use_bytes(), bench.in_use()), (0, 0));
     }
+}
+
+#[test]
+fn tasks_behind_one_that_was_taken_for_short_are_moved_when_it_is_checked() {
+    let mut bench = Bench::new(2);
+    (0..100).for_each(|_| bench.core.credit.note(500));
+    let cells: Vec<_> = (0..5).map(|_| bench.submit(&[b"task"])).collect();
+    assert_eq!(bench.take(1), None, "another worker is not woken for a few short tasks");
+    let (slot, key, _) = bench.take(0).expect("it was sent");
+    assert!(std::mem::take(&mut bench.core.wants_check) && bench.core.check_at.is_some());
+    // It gets on: it is left the others, and checked again.
+    bench.answer_after(500, 0, slot, key);
+    bench.core.pump();
+    assert!(bench.core.check());
+    bench.core.pump();
+    assert_eq!(bench.take(1), None);
+    // It does not get on.
+    assert!(!bench.core.check(), "nobody looks again and again at one that does not get on");
+    bench.core.pump();
+    assert!(bench.take(1).is_some());
+    assert!(returned(&cells[0]) && !cells[1].is_over());
 }
