@@ -417,6 +417,24 @@ pub fn take_short_plain<'py>(py: Python<'py>, rest: &mut &[u8]) -> PyResult<Boun
     plain(py, rest, &[])
 }
 
+/// Takes a number or nothing from the beginning of encoded values, in a few nanoseconds; `None`, and
+/// nothing taken, if another value is there.
+#[inline]
+pub fn take_number<'py>(py: Python<'py>, rest: &mut &[u8]) -> Option<Bound<'py, PyAny>> {
+    let (kind, behind) = rest.split_first()?;
+    let (value, behind) = match *kind {
+        NONE => (py.None().into_bound(py), behind),
+        INT => {
+            let (bytes, behind) = behind.split_first_chunk::<8>()?;
+            (i64::from_ne_bytes(*bytes).into_pyobject(py).ok()?.into_any(), behind)
+        }
+        TRUE | FALSE => (PyBool::new(py, *kind == TRUE).to_owned().into_any(), behind),
+        _ => return None,
+    };
+    *rest = behind;
+    Some(value)
+}
+
 /// Passes over a value of a plain type.
 pub fn skip_short_plain(rest: &mut &[u8]) -> PyResult<()> {
     let length = match *rest.first().ok_or_else(damaged)? {

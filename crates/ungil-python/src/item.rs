@@ -143,6 +143,9 @@ impl<'a> Reader<'a> {
             }
             Reader::Encoded(bytes) => bytes,
         };
+        if let Some(number) = codec::take_number(py, bytes) {
+            return Ok(Call::One(number));
+        }
         match bytes.first() {
             Some(&HEAD) => {
                 let head = take_head(bytes)?;

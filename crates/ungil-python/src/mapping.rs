@@ -346,7 +346,19 @@ impl Drop for MapResults {
 }
 
 impl State {
+    #[inline]
     fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(reading) = &mut self.reading
+            && reading.left > 0
+            && self.lazy.is_none()
+        {
+            return reading.next(py, self.function.get()).map(Some);
+        }
+        self.look_for_next(py)
+    }
+
+    #[inline(never)]
+    fn look_for_next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.is_started = true;
         if self.lazy.is_some() {
             self.take_more(py)?;
@@ -470,6 +482,10 @@ impl Reading {
         self.left -= 1;
         let mut rest = &self.bytes[self.position..];
         let before = rest.len();
+        if let Some(number) = codec::take_number(py, &mut rest) {
+            self.position += before - rest.len();
+            return Ok(number);
+        }
         let answer = item::take_result(py, &mut rest);
         self.position += before - rest.len();
         let settled = match answer {

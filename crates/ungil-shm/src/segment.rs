@@ -182,6 +182,7 @@ impl Segment {
     }
 
     /// Writes bytes, or nothing if the file does not hold the place; says whether it did.
+    #[inline]
     pub fn write(&self, offset: u64, bytes: &[u8]) -> bool {
         let Some(target) = self.bytes(offset, bytes.len() as u64) else { return false };
         // SAFETY: `bytes` has checked that the target's range is mapped and backed by the file.
