@@ -13,9 +13,6 @@ use ungil_shm::{Arena, Block, Segment};
 /// element type of an array.
 pub const PART_ALIGNMENT: u64 = 64;
 
-/// The most bytes of an inline payload.
-pub const INLINE_MAX: u64 = INLINE_BYTES as u64;
-
 /// More parts than any value has buffers; a greater number in a block is damage.
 pub(crate) const PARTS_MAX: u64 = 1 << 24;
 

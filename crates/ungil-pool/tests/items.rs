@@ -222,6 +222,22 @@ fn results_of_a_chunk_come_while_it_is_run_and_only_once() {
 }
 
 #[test]
+fn results_that_nobody_takes_hold_little_more_memory_than_they_need() {
+    isolated(|| {
+        let fixture = Fixture::new(settings());
+        // Each of them is sent by itself, for nothing is known of the pace.
+        let pace = slow();
+        let results: Vec<_> =
+            (0..1000).map(|_| fixture.submit_items(&["long 200"], &pace)).collect();
+        until(|| fixture.pool().pending() == 0);
+        let in_use: u64 = fixture.text(&fixture.submit("in-use")).parse().expect("a number");
+        assert!((200_000..1_000_000).contains(&in_use), "{in_use}");
+        results.iter().for_each(|it| assert_eq!(fixture.items(it, 0, 1)[0].len(), 200));
+        fixture.close();
+    });
+}
+
+#[test]
 fn items_run_though_nobody_waits() {
     isolated(|| {
         let fixture = Fixture::new(workers(2));

@@ -14,7 +14,7 @@ use ungil_shm::Block;
 use super::{Items, Ticket, Worker, lock};
 use crate::message::{ResultMessage, Status};
 use crate::pace::ItemTimes;
-use crate::payload::{self, Inline, Payload};
+use crate::payload::{Inline, Payload};
 use crate::pump::LOG_BYTES;
 
 /// So long, in ns, items should take between two looks at the clock, which takes 25.
@@ -174,22 +174,35 @@ impl<'a> Chunk<'a> {
         };
         self.send(Status::Items, items, is_last, &payload);
         self.unsent = self.done;
-        match payload {
+        let log = self.log.take();
+        match (log, payload) {
             // It belongs to the parent now.
-            Payload::Block(_) => self.log = None,
-            Payload::Inline(_) => self.put_log_away(),
+            (Some(log), Payload::Block(sent)) if sent.offset == log.block.offset => {}
+            (Some(log), _) => lock(&self.worker.logs).push(log.block),
+            (None, _) => {}
         }
     }
 
-    /// A short log in the message, a long one where it lies.
+    /// A short log in the message, a long one where it lies. One in between goes into a block of its
+    /// own length: nobody knows how long the parent keeps it.
     fn log_payload(&self, log: &Log) -> Payload {
         let block = Block { offset: log.block.offset, length: log.bytes };
-        let bytes = (log.bytes <= payload::INLINE_MAX)
-            .then(|| self.worker.own_segment.read(block.offset, block.length))
-            .flatten();
-        match bytes.and_then(|bytes| Inline::new(&bytes)) {
-            Some(inline) => Payload::Inline(inline),
-            None => Payload::Block(block),
+        if log.bytes > LOG_BYTES / 2 {
+            return Payload::Block(block);
+        }
+        let Some(bytes) = self.worker.own_segment.read(block.offset, block.length) else {
+            return Payload::Block(block);
+        };
+        if let Some(inline) = Inline::new(&bytes) {
+            return Payload::Inline(inline);
+        }
+        self.worker.take_returned();
+        let copy = lock(&self.worker.arena).allocate(log.bytes);
+        match copy {
+            Ok(copy) if self.worker.own_segment.write(copy.offset, &bytes) => {
+                Payload::Block(Block { offset: copy.offset, length: log.bytes })
+            }
+            _ => Payload::Block(block),
         }
     }
 
