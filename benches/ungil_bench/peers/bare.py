@@ -66,6 +66,45 @@ class Copy(Bare):
         return self.target
 
 
+class PipeAndBack(Bare):
+    """One byte through a pipe and back: two system calls and a wake-up on each side, and no more.
+
+    After a rest the machine's caches are cold and its CPUs asleep; this is what that alone costs.
+    """
+
+    name = "a byte through a pipe and back, no executor"
+    only = ("trip", "busy", "pause")
+
+    def open(self, workers: int) -> None:
+        import os
+
+        there, ours = os.pipe()
+        back, theirs = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(ours)
+            os.close(back)
+            while os.read(there, 1):
+                os.write(theirs, b".")
+            os._exit(0)
+        os.close(there)
+        os.close(theirs)
+        self.ours, self.back = ours, back
+
+    def close(self) -> None:
+        import os
+
+        os.close(self.ours)
+        os.close(self.back)
+        os.waitpid(self.pid, 0)
+
+    def call(self, function: Any, *arguments: Any) -> Any:
+        import os
+
+        os.write(self.ours, b".")
+        os.read(self.back, 1)
+
+
 class PlainProcesses(Bare):
     """Processes that get their whole share of the work at once, the largest tasks first.
 
@@ -167,4 +206,4 @@ class BareFork(BareInterpreter):
 
 
 def peers() -> list[Peer]:
-    return [Loop(), Copy(), PlainProcesses(), BareInterpreter(), BareFork()]
+    return [Loop(), Copy(), PipeAndBack(), PlainProcesses(), BareInterpreter(), BareFork()]
