@@ -359,3 +359,40 @@ def test_future_is_a_key_and_can_be_referred_to_weakly(kind: Kind, pool: Any) ->
     assert weakref.ref(future)() is future
     assert future != pool.submit(int)
     assert type(future).__name__ == "Future"
+
+
+CYCLES: dict[str, Callable[[Any], object]] = {
+    "attribute": lambda future: setattr(future, "itself", future),
+    "result": lambda future: future.result().append(future),
+    "callback": lambda future: future.add_done_callback(lambda _, future=future: None),
+    "waiter": lambda future: future._waiters.append(future),
+}
+
+
+@pytest.mark.parametrize("name", CYCLES)
+def test_future_in_a_cycle_is_collected(pool: Any, name: str) -> None:
+    future = pool.submit(list)
+    future.result()
+    CYCLES[name](future)
+    reference = weakref.ref(future)
+    del future
+    gc.collect()
+    assert reference() is None
+
+
+def test_future_in_a_cycle_through_its_exception_is_collected(pool: Any) -> None:
+    future = pool.submit(tasks.raise_trouble)
+    future.exception().future = future
+    reference = weakref.ref(future)
+    del future
+    gc.collect()
+    assert reference() is None
+
+
+def test_collector_is_not_troubled_by_futures_that_refer_to_nothing(pool: Any) -> None:
+    futures = [pool.submit(int) for _ in range(10)]
+    assert not any(gc.is_tracked(future) for future in futures)
+    assert [future.result() for future in futures] == [0] * 10
+    assert not any(gc.is_tracked(future) for future in futures)
+    futures[1].note = "kept"
+    assert gc.is_tracked(futures[1])
