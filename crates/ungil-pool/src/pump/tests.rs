@@ -5,10 +5,13 @@ use ungil_shm::{Block, ParentEnd, View, WorkerEnd, ring};
 use super::*;
 use crate::cell::{Failure, Outcome, Received};
 use crate::inheritance::fork_unwatched;
+use crate::items::{Items, Results, Source};
 use crate::message::{ResultMessage, Stage, Status};
+use crate::pace::Pace;
 use crate::payload::{self, Inline, Payload};
 use crate::reference::{self, Part, Place};
 use crate::shared::Home;
+use crate::task::{Function, StoredBlock};
 
 /// A pool whose workers are in this thread.
 struct Bench {
@@ -424,4 +427,60 @@ fn tasks_behind_one_that_was_taken_for_short_are_moved_when_it_is_checked() {
     bench.core.pump();
     assert!(bench.take(1).is_some());
     assert!(returned(&cells[0]) && !cells[1].is_over());
+}
+
+impl Bench {
+    /// A batch of so many items, which follow from nothing.
+    fn submit_items(&mut self, count: u32) -> Arc<Results> {
+        let block = StoredBlock::allocate(&self.arena, 64).expect("memory");
+        let function = Arc::new(Function::new(1, block));
+        let source = Source::Described(Inline::empty());
+        let pace = Arc::new(Pace::measured(1));
+        // So many more wait that these are one chunk.
+        pace.add_waiting(1000);
+        let items = Arc::new(Items::new(function, source, pace));
+        let results = Arc::<Results>::default();
+        let mut batch = Growing { items, results: results.clone(), count: 0, key: 0, bytes: 0 };
+        self.core.extend_items(&mut batch, count);
+        results
+    }
+
+    /// Sends results of items that need no bytes.
+    fn answer_items(&mut self, worker: usize, key: u64, items: (u32, u32), is_last: bool) {
+        let nothing = Payload::Inline(Inline::empty());
+        let message = ResultMessage::items_message(key, Status::Items, 0, items, is_last, &nothing);
+        self.workers[worker].results.push(&message).expect("a sound ring").expect("room");
+    }
+}
+
+#[test]
+fn who_waits_for_a_later_item_is_heard_again_after_results_were_sent() {
+    let mut bench = Bench::new(1);
+    let results = bench.submit_items(5);
+    let (slot, key, _) = bench.take(0).expect("it was sent");
+    let span = bench.workers[0].tasks.span(slot).expect("a slot");
+    assert!(!span.claim().is_watched);
+    bench.core.watch(&results, 2);
+    // The worker hears of it with the next item, and sends what it has: not what is waited for.
+    assert!(span.claim().is_watched);
+    span.unwatch();
+    bench.answer_items(0, key, (0, 1), false);
+    bench.core.pump();
+    assert!(results.has(0) && !results.has(2));
+    assert!(span.claim().is_watched, "the wish lasts until the item is there");
+    span.unwatch();
+    bench.answer_items(0, key, (1, 2), false);
+    bench.core.pump();
+    assert!(!span.claim().is_watched);
+}
+
+#[test]
+fn a_worker_may_read_its_items_until_it_has_ended() {
+    let mut bench = Bench::new(1);
+    drop(bench.submit_items(5));
+    bench.take(0).expect("it was sent");
+    bench.core.break_down("for a test".into());
+    assert_ne!(bench.in_use(), 0, "it is being killed, but may still read");
+    bench.core.bury(1, None);
+    assert_eq!(bench.in_use(), 0);
 }
