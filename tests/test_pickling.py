@@ -12,6 +12,7 @@ import pickletools
 import subprocess
 import sys
 import textwrap
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import MISSING
@@ -22,7 +23,7 @@ from typing import Any
 
 import pytest
 from ungil import _core
-from ungil._pickling import Encoder, dumps_result, guards_hold
+from ungil._pickling import Encoder, classes, dumps_result, guards_hold
 
 HARNESS = '''
 """What the scripts import."""
@@ -1292,3 +1293,26 @@ def test_globals_of_main_are_found_in_pickles(
 def test_pickles_that_may_mean_something_else_are_told(value: object) -> None:
     assert _core.main_globals(pickle.dumps(value, 5)) is None
     assert _core.main_globals(pickle.dumps([value], 2)) is None
+
+
+def test_threads_that_meet_the_first_class_together_have_one_registry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Or a class that one of them has made would be another one for the next.
+    both = threading.Barrier(2, timeout=30)
+
+    class Slow(classes._Classes):
+        def __init__(self) -> None:
+            both.wait()
+            super().__init__()
+
+    monkeypatch.setattr(classes, "_registry", None)
+    monkeypatch.setattr(classes, "_Classes", Slow)
+    found: list[object] = []
+    threads = [threading.Thread(target=lambda: found.append(classes._classes())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
+    assert found[0] is found[1]

@@ -72,6 +72,9 @@ class LazyFuture:
     def cancel(self) -> bool:
         """Cancels the task, if no worker has begun it."""
 
+    def _show(self) -> None:
+        """Shows the future to the garbage collector."""
+
 class CallQueue:
     """What a thread pool's executor and its threads share."""
 

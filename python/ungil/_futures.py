@@ -21,11 +21,21 @@ else:
 __all__ = ["Future"]
 
 
+_dictionary_of = _StdlibFuture.__dict__["__dict__"].__get__
+
+
 class Future(_core.LazyFuture, _Base):
     """The outcome of a task that was submitted to an executor.
 
     It is a ``concurrent.futures.Future``. Executors make it; a program does not.
     """
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        # Whoever has it may put something there that refers back to the future.
+        self._show()
+        attributes: dict[str, Any] = _dictionary_of(self)
+        return attributes
 
 
 def start_announcer() -> list[threading.Thread]:

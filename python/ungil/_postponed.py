@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import sys
+from _frozen_importlib import (  # type: ignore[attr-defined]
+    _DeadlockError,
+    _ModuleLockManager,
+)
 from _frozen_importlib_external import PathFinder
 
 # Type checkers take this name for true; importing typing would slow every worker's start.
@@ -54,15 +57,13 @@ def when_run(name: str, then: Callable[[], object]) -> bool:
     Returns:
         Whether it is postponed.
     """
-    with _lock:
+    with _ModuleLockManager(name):
         if type(sys.modules.get(name)) is not _Postponed:
             return False
         _afterwards[name] = then
         return True
 
 
-# One for all of them, and held by the thread that runs one.
-_lock = _thread.RLock()
 _running: set[str] = set()
 _afterwards: dict[str, Callable[[], object]] = {}
 
@@ -89,16 +90,24 @@ class _Postponed(ModuleType):
 
 def _run(module: ModuleType) -> None:
     name = module.__name__
-    with _lock:
-        # It may ask for something of itself while it runs.
-        if type(module) is not _Postponed or name in _running:
-            return
-        _running.add(name)
-        try:
-            module.__spec__.loader.exec_module(module)  # type: ignore[union-attr]
-            ModuleType.__setattr__(module, "__class__", ModuleType)
-        finally:
-            _running.discard(name)
-        then = _afterwards.pop(name, None)
+    then = None
+    try:
+        # The lock under which it would be imported, and no other: a thread that imports something
+        # may want what this one runs, while this one waits for that import.
+        with _ModuleLockManager(name):
+            # It may ask for something of itself while it runs.
+            if type(module) is not _Postponed or name in _running:
+                return
+            _running.add(name)
+            try:
+                module.__spec__.loader.exec_module(module)  # type: ignore[union-attr]
+                ModuleType.__setattr__(module, "__class__", ModuleType)
+            finally:
+                _running.discard(name)
+            then = _afterwards.pop(name, None)
+    except _DeadlockError:
+        # Just that has happened, and the import system has noticed. As it does itself, it is left
+        # at what the module has by now.
+        return
     if then is not None:
         then()

@@ -363,6 +363,7 @@ def test_future_is_a_key_and_can_be_referred_to_weakly(kind: Kind, pool: Any) ->
 
 CYCLES: dict[str, Callable[[Any], object]] = {
     "attribute": lambda future: setattr(future, "itself", future),
+    "dictionary": lambda future: vars(future).update(itself=future),
     "result": lambda future: future.result().append(future),
     "callback": lambda future: future.add_done_callback(lambda _, future=future: None),
     "waiter": lambda future: future._waiters.append(future),

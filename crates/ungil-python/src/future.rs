@@ -302,6 +302,11 @@ impl LazyFuture {
         }
     }
 
+    /// Shows the future to the garbage collector, because it may come to be part of a cycle.
+    fn _show(slf: &Bound<'_, Self>) {
+        track(slf);
+    }
+
     fn __setattr__(
         slf: &Bound<'_, Self>,
         name: &Bound<'_, PyString>,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import functools
 import types
 
 # Type checkers take this name for true; importing typing would slow every worker's start.
@@ -37,9 +36,21 @@ class _Classes:
         self.lock = _thread.allocate_lock()
 
 
-@functools.cache
+_registry: _Classes | None = None
+_registry_lock = _thread.allocate_lock()
+
+
 def _classes() -> _Classes:
-    return _Classes()
+    global _registry
+
+    if _registry is None:
+        # Making it imports something, and another thread may come by then: a cache would make two,
+        # and what the one knows the other would make once more.
+        made = _Classes()
+        with _registry_lock:
+            if _registry is None:
+                _registry = made
+    return _registry
 
 
 def class_id(cls: type) -> str:

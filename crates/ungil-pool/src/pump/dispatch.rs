@@ -255,7 +255,7 @@ impl Core {
         let members = self.workers.iter().enumerate();
         let busiest = members
             .filter_map(|(index, member)| Some((index, member.as_ref()?)))
-            .max_by_key(|(_, member)| member.outstanding);
+            .max_by_key(|(_, member)| (member.is_stuck, member.outstanding));
         let Some((busiest, member)) = busiest else { return false };
         let outstanding = member.outstanding;
         // Waking somebody for a few short tasks takes longer than they do. If the one that they wait
