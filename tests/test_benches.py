@@ -27,16 +27,17 @@ PROCESSES = {"ungil.ProcessPoolExecutor", "ProcessPoolExecutor", "multiprocessin
 THREADS = {"ungil.ThreadPoolExecutor", "ThreadPoolExecutor"}
 PLAIN = {"plain processes"}
 EVERYBODY = PROCESSES | THREADS
+ROUND_TRIPS = EVERYBODY | {"a byte through a pipe and back"}
 
 # The peers of each figure, by the beginning of their names.
 EXECUTORS_FIGURES = {
     ("burst", "rate"): EVERYBODY,
-    ("trip", "p50"): EVERYBODY,
-    ("trip", "p99"): EVERYBODY,
-    ("busy", "p50"): EVERYBODY,
-    ("busy", "p99"): EVERYBODY,
-    ("pause", "parked"): EVERYBODY,
-    ("pause", "cold"): EVERYBODY,
+    ("trip", "p50"): ROUND_TRIPS,
+    ("trip", "p99"): ROUND_TRIPS,
+    ("busy", "p50"): ROUND_TRIPS,
+    ("busy", "p99"): ROUND_TRIPS,
+    ("pause", "parked"): ROUND_TRIPS,
+    ("pause", "cold"): ROUND_TRIPS,
     ("map", "rate"): EVERYBODY | {"a loop"},
     ("gain", "task"): PROCESSES,
     ("argument", "time"): PROCESSES | {"one copy"},
