@@ -355,7 +355,8 @@ pub fn explain(lost: Lost, doing: Doing, function: &str, allowed: Duration) -> F
             let message = match doing {
                 Doing::Loading => format!(
                     "{function} was not ready within {allowed}: to import its module and to build \
-                     its items takes longer than the budget allows, or never ends"
+                     its items takes longer than the budget allows, or never ends: give a larger \
+                     --budget, and check that importing it ends"
                 ),
                 Doing::Running => format!(
                     "{function}() did not finish within {allowed}, this model's share of the \

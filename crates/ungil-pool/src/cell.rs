@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::fork::Origin;
 use crate::lent::Lent;
@@ -196,11 +196,7 @@ impl Cell {
 
     /// `None` only in a forked child, where the thread that held the lock does not exist.
     fn lock(&self) -> Option<MutexGuard<'_, Inner>> {
-        if self.origin.is_here() {
-            Some(self.inner.lock().unwrap_or_else(PoisonError::into_inner))
-        } else {
-            self.inner.try_lock().ok()
-        }
+        self.origin.lock(&self.inner)
     }
 }
 

@@ -4,8 +4,8 @@
 //! may be held, and maps the same memory; it must touch none of it. So whatever is bound to a
 //! process remembers the generation in which it was made.
 
-use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 static WATCH: Once = Once::new();
@@ -34,6 +34,16 @@ impl Origin {
     /// Whether this still is that process, not one forked from it since.
     pub fn is_here(self) -> bool {
         self.0 == GENERATION.load(Ordering::Relaxed)
+    }
+
+    /// Locks something of that process's; `None` in one that was forked since, if a thread held the
+    /// lock then: it does not exist there, and will never give it back.
+    pub(crate) fn lock<T>(self, mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+        if self.is_here() {
+            Some(mutex.lock().unwrap_or_else(PoisonError::into_inner))
+        } else {
+            mutex.try_lock().ok()
+        }
     }
 }
 

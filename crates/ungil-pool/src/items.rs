@@ -217,11 +217,7 @@ impl Results {
 
     /// `None` only in a forked child, where the thread that held the lock does not exist.
     fn lock(&self) -> Option<MutexGuard<'_, Inner>> {
-        if self.origin.is_here() {
-            Some(self.inner.lock().unwrap_or_else(PoisonError::into_inner))
-        } else {
-            self.inner.try_lock().ok()
-        }
+        self.origin.lock(&self.inner)
     }
 }
 
