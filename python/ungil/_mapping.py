@@ -29,7 +29,8 @@ class Mapping:
     ) -> Iterator[Any]:
         """Calls a function with each item, as the built-in ``map`` does, and yields in order.
 
-        Every item is a task of its own: one that fails or kills its worker costs no other.
+        Every item counts for itself, however many are sent together: one that fails or kills its
+        worker costs no other.
 
         Args:
             fn: What to call, with as many arguments as there are iterables.
